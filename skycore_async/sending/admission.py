@@ -1,11 +1,10 @@
-"""What lets a message begin: a slot among those in flight, and then a start within the rate.
+"""What lets a message begin: a slot among those in flight, then a start within the rate limit.
 
 Rules:
 
-* The slot comes first.  A start is granted for now: were those kept that wait for a slot,
-  all of them would be used as soon as slots are free, and too many would start at once.
-* A waiter has begun nothing, and one that is cancelled here holds nothing, nor does
-  one whose limiter raised.
+* The slot comes first.  A start is granted for now: if messages waited for slots with starts in
+  hand, too many would start at once when slots become free.
+* A waiter has begun nothing.  If it is cancelled, or its limiter raises, it holds nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ class Admission:
         return self._most - self._slots.value
 
     def acquire_now(self) -> float | None:
-        """Return the time of a start that is granted at once, or None where one must wait."""
+        """Return the time of a start that is granted at once; None if the caller has to wait."""
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
@@ -53,5 +52,5 @@ class Admission:
             raise
 
     def release(self) -> None:
-        """Free the slot of a message that has ended, or was not begun after all."""
+        """Release the slot of a message that has ended, or was not begun after all."""
         self._slots.release()

@@ -1,9 +1,9 @@
 """A request to the API, by the method that a client is set to.
 
-Strategy: what it says is written by a module of `protocol`, `requests` or `report`, as the body
-of a POST or as the query of a GET.
+Strategy: a module of `protocol`, `requests` or `report`, writes the content, as the body of a POST
+or as the query of a GET.
 
-Rule: no frame here has the API key in a local, as what it writes has.
+Rule: no local variable here holds the API key, nor anything that contains it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",  # an answer is read as it comes
     "User-Agent": f"skycore-async/{__version__}",
 }
-# A cache on the way would answer what is alike, and nothing of it would be sent.
+# Without these, a cache on the way could answer, and the message would not be sent.
 _GET_HEADERS: Final = _HEADERS | {"Cache-Control": "no-cache, no-store"}
 _POST_HEADERS: Final = _HEADERS | {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class WireFormat(Protocol[T_contra]):
-    """What writes a request in either way, as a module of `protocol` does."""
+    """What writes a request for either method: a module of `protocol`."""
 
     def post_body(self, said: T_contra, /, *, api_key: str) -> bytes:
         """Write the body of a POST."""
@@ -40,7 +40,7 @@ class WireFormat(Protocol[T_contra]):
 
 
 def api_request(said: T, wire: WireFormat[T], settings: Settings) -> Request:
-    """Return the request that says this, as `wire` writes it."""
+    """Return the request with this content, as `wire` writes it."""
     if settings.method == "GET":
         return Request(
             method="GET",

@@ -1,26 +1,23 @@
-"""Many messages: read as fast as they can be sent, their outcomes given as they complete.
+"""Many messages: read as fast as they can be sent, their outcomes yielded as they complete.
 
-Strategy: as many workers as may be in flight take messages from the source and
-put outcomes into a buffer, from which the caller's loop takes them.  The workers
-are the client's tasks and not the caller's, so that leaving early, an error in
-the caller's loop or its cancellation breaks off no exchange.
+Strategy: as many workers as may be in flight take messages from the source, and put outcomes into
+a buffer, from which the caller's loop takes them.  The workers are tasks of the client, so that no
+exchange is broken off if the caller leaves early, is cancelled, or raises an error in its loop.
 
 Rules:
 
-* Look-ahead is bounded: a worker waits for a free slot in the buffer before it takes a
-  message, and takes no other until it has sent that.  A caller who does not read
-  stops the sending.
-* A message is taken before it is admitted: what the ledger knows already need not be.
-  Whatever was taken is yielded, or logged where the caller has left; what was not
-  begun by then, as not sent.
-* The first rejection of the account or of the request halts the sending, as do a ledger
-  that cannot be written, an error in the source and the closing of the client: nothing
-  more is started, what is in flight completes and is yielded, and then the error
-  is raised.
-* Permission to send again what is in doubt covers only doubts from before this send: of two
-  messages with one key, the second is not sent because the first ended in doubt.
-* A rejection of a sender or a campaign reference halts the messages with it: they are
-  taken and yielded, but not begun.  The others are sent, and then it is raised.
+* Look-ahead is bounded: a worker waits for a free slot in the buffer before it takes a message,
+  and takes no other until it has sent that.  So a caller who stops reading stops the sending.
+* A message is taken before it is admitted, as one that the ledger knows needs no admission.  The
+  outcome of each message that was taken is yielded, or logged if the caller has left.  One that
+  was not begun by then is not sent.
+* Sending halts at the first rejection of the account or of the request, and so it does if the
+  ledger cannot be written, the source raises an error or the client is closed.  Then nothing more
+  starts; what is in flight completes and is yielded; and after that the error is raised.
+* Permission to send again what is in doubt covers only doubts from before this send: if
+  the first of two messages with one key ends in doubt, the second is not sent.
+* A rejection of a sender or a campaign reference halts the messages with it: they are taken and
+  yielded, but not begun.  The others are sent, and after that the error is raised.
 """
 
 from __future__ import annotations
@@ -48,14 +45,13 @@ _BUFFER: Final = 2  # outcomes that may wait to be read, for each message in fli
 class BulkSend:
     """The outcomes of many messages, as they complete; `send_many` makes one.
 
-    Enter it to start the sending, iterate over it for the outcomes, and leave
-    it when you like: leaving starts nothing more, not even another try, and
-    waits for what is in flight, unless it is cancelled.
+    Enter it to start the sending, iterate over it for the outcomes, and leave it at any time.
+    After leaving nothing more starts, not even another try, and it waits for what is in flight,
+    unless it is cancelled.
 
-    Iterating raises SendingHalted after the last outcome where the account, the request,
-    a short code or a campaign reference was refused or the ledger could not be written,
-    what the source raised where it did, and RuntimeError where the client was closed
-    meanwhile.
+    After the last outcome, iterating raises SendingHalted if the account, the request, a short
+    code or a campaign reference was refused, or the ledger could not be written.  It raises the
+    error of the source, if that raised one, and RuntimeError if the client was closed meanwhile.
     """
 
     def __init__(
@@ -76,22 +72,22 @@ class BulkSend:
         self._error: BaseException | None = None
         self._check: Callable[[SMS], None] | None = None
         self._halts = Halts(from_=settings.from_, campaign_ref=settings.campaign_ref)
-        self._without_word = settings
-        self._has_word: set[str | None] = set()  # the keys for which it holds for no other message
+        self._without_permission = settings
+        self._permission_used: set[str | None] = set()  # keys: for one message each
         if settings.resend_in_doubt:
-            self._without_word = attrs.evolve(settings, resend_in_doubt=False)
+            self._without_permission = attrs.evolve(settings, resend_in_doubt=False)
 
     def _begin_where(self, check: Callable[[SMS], None]) -> Self:
-        """Begin no message for which `check` raises NotSent, which is its outcome then.
+        """Do not begin a message for which `check` raises NotSent; that is its outcome.
 
-        It is asked when nothing else is in the way, and is given the message as it is sent.
+        `check` is called just before a message begins, with the message as it will be sent.
         """
         self._check = check
         return self
 
     @property
     def _begun(self) -> int:
-        """How many messages were begun and have no outcome yet, where this is all that sends."""
+        """How many messages have begun and have no outcome yet, if nothing else sends."""
         return self._dispatcher.admission.taken - len(self._waiting)
 
     async def __aenter__(self) -> Self:
@@ -118,12 +114,12 @@ class BulkSend:
         self._is_left = True
         self._stop()
         if kind is not None and issubclass(kind, anyio.get_cancelled_exc_class()):
-            return  # at once; the client waits for the rest when it closes
+            return  # at once: the client waits for the rest when it closes
         while self._working:
             await self._wait()
 
     def stop(self) -> None:
-        """Start nothing more, inside `async with`; what is in flight is still to be iterated."""
+        """Start nothing more; iterate on inside `async with` for what is in flight."""
         self._stop()
 
     def __aiter__(self) -> Self:
@@ -153,7 +149,7 @@ class BulkSend:
             while self._slots.take() or await self._slots.wait():
                 message = None if self._slots.closed else await self._source.take()
                 if message is None:
-                    self._slots.close()  # while a message that was taken goes on
+                    self._slots.close()  # messages that were taken go on
                     return
                 settings = self._settings
                 if settings.resend_in_doubt:
@@ -170,7 +166,7 @@ class BulkSend:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - for who iterates
             self._end(error)
         except BaseException:
-            # Who still iterates is not to take this for the end of the source.
+            # So that a caller who still iterates does not take this for the end of the source.
             self._end(RuntimeError("the sending was broken off"))
             raise
         finally:
@@ -179,17 +175,17 @@ class BulkSend:
 
     def _settings_for(self, message: SMS | ResolvedMessage) -> Settings:
         key = message.key if isinstance(message, SMS) else message.message.key
-        if key in self._has_word:
-            return self._without_word
-        # From its beginning: its doubt may be read before its outcome is.
-        self._has_word.add(key)
+        if key in self._permission_used:
+            return self._without_permission
+        # Noted before it is sent: another message may read its doubt before its outcome is here.
+        self._permission_used.add(key)
         return self._settings
 
     def _has_left(self) -> bool:
         return self._is_left
 
     async def _acquire(self, message: SMS) -> float:
-        """Wait until a message is admitted; NotSent where it is not to be begun any more."""
+        """Wait until a message is admitted; NotSent if it is no longer to be begun."""
         if self._halts.error is not None:
             self._halts.check(message)
         try:
@@ -198,7 +194,7 @@ class BulkSend:
                 started = await self._wait_for_start()
         except NotSent:
             raise
-        except Exception as error:  # noqa: BLE001 - of the caller's limiter, who is to have it
+        except Exception as error:  # noqa: BLE001 - of the caller's limiter, raised to the caller
             self._end(error)
             raise NotSent(f"its rate limiter raised {type(error).__name__}") from None
         try:
@@ -215,7 +211,7 @@ class BulkSend:
         return started
 
     async def _wait_for_start(self) -> float | None:
-        """Wait for a slot and a start; None where the sending was stopped meanwhile."""
+        """Wait for a slot and a start; None if the sending was stopped meanwhile."""
         with anyio.CancelScope() as waiting:
             self._waiting.add(waiting)
             try:
@@ -231,11 +227,11 @@ class BulkSend:
                 self._stop(self._halts.error)
             is_new_doubt = meaning_of(outcome).in_doubt and not outcome.recorded
         if settings.resend_in_doubt and not is_new_doubt:
-            self._has_word.discard(outcome.message.key)
+            self._permission_used.discard(outcome.message.key)
 
     def _client_closes(self) -> None:
         if self._slots.closed:
-            self._source.stop()  # as nobody may ever leave this
+            self._source.stop()  # the caller may never leave this
         else:
             self._stop(RuntimeError("this client is closed, and nothing more is sent"))
 
@@ -248,7 +244,7 @@ class BulkSend:
 
     def _end(self, error: BaseException | None = None) -> None:
         """Take nothing more from the source; what was taken is sent."""
-        if isinstance(error, StopAsyncIteration):  # which whoever iterates takes for the end
+        if isinstance(error, StopAsyncIteration):  # iterating would take it for the end
             ended = RuntimeError("StopAsyncIteration was raised in the middle of the sending")
             ended.__cause__, error = error, ended
         self._error = self._error or error
@@ -257,7 +253,7 @@ class BulkSend:
 
     async def _wait(self) -> None:
         """Wait until a worker has put something into the buffer, or has ended."""
-        # An event that is always set in time would let no cancellation through.
+        # If the event is always set in time, nothing else here lets a cancellation through.
         await anyio.lowlevel.checkpoint_if_cancelled()
         if self._changed.is_set():
             self._changed = anyio.Event()
@@ -267,8 +263,8 @@ class BulkSend:
 class _Slots:
     """The free slots of the buffer: a worker takes one for each outcome, the caller gives it back.
 
-    One waiter is woken at a time and wakes the next if there is more, so
-    that a worker whose transport answers at once takes many slots in a row.
+    One waiter is woken at a time, and wakes the next if there are more slots, so that a worker
+    whose transport answers at once can take many slots in a row.
     """
 
     def __init__(self, free: int) -> None:
@@ -285,7 +281,7 @@ class _Slots:
         return True
 
     async def wait(self) -> bool:
-        """Take a slot when there is one; False when closed."""
+        """Take a slot once there is one; return False if closed."""
         while not self.closed:
             woken = anyio.Event()
             self._waiting.append(woken)

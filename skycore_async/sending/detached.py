@@ -2,10 +2,10 @@
 
 Rules:
 
-* The caller waits for the outcome, and may be cancelled there: the sending learns that
-  its caller has left, and goes on or not as it decides.
-* What the sending raises is raised to the caller.  Where the end of the event loop breaks it
-  off, and not its caller, the message may be out.
+* The caller waits for the outcome, and may be cancelled while waiting.  The sending learns that,
+  and decides whether to go on.
+* An error of the sending is raised to the caller.  If the event loop ends during the sending, but
+  not the wait of its caller, the message may be out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .prepare import PreparedSend
 
 
 class DetachedSend:
-    """A message that is sent in a task which is not its caller's, and what came of it."""
+    """A message that is sent in another task than its caller's, and its outcome."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class DetachedSend:
         self._done = anyio.Event()
 
     async def run(self) -> None:
-        """Send it, and keep what came of it."""
+        """Send it, and keep its outcome or error."""
         try:
             self._outcome = await self._submit(
                 self._prepared, self._started, self._deadline, lambda: self._abandoned
@@ -50,7 +50,7 @@ class DetachedSend:
             self._done.set()
 
     async def outcome(self) -> Outcome:
-        """Wait for what came of it; a caller who is cancelled here has left."""
+        """Wait for its outcome; a caller who is cancelled here has left."""
         try:
             await self._done.wait()
         except BaseException:

@@ -1,22 +1,21 @@
 """How one message is sent: prepared, looked up, admitted, submitted, tried again.
 
-Strategy: `Dispatcher` has the one path of a message.  `send_sms` takes it
-with a caller who may be cancelled, `send_many` many times from tasks of its own; they
-differ in how they wait to be admitted and in which task they submit, and give both.
-What can be decided without waiting is decided in `protocol`, `outcomes` and `retry`.
+Strategy: `Dispatcher` has the one path of a message.  `send_sms` follows it for a caller who may
+be cancelled, and `send_many` in tasks of its own.  The two differ in how a message waits for
+admission and in which task it is submitted, and pass both as functions.  `protocol`, `outcomes`
+and `retry` make the decisions, which need no waiting.
 
 Rules:
 
-* The timeout bounds all of it: a slot in flight, the limiter, tries and pauses.
-* Until an exchange begins, cancelling the caller withdraws the message.  From
-  then on the exchange is the client's: it runs to its own end, and where
-  nobody waits for the outcome any more, the ledger and the log have it, and no
-  further try is made.
-* What a limiter, a transport or telemetry raises against its contract is logged by its type
-  and place.  It costs no message its outcome, and no slot: what the transport raised leaves
-  the message in doubt, what the others raise changes nothing of what is known.
-* A throttled message concerns the whole client: the limiter slows down for all.
-* Whoever said STOP since a message was begun is sent no other try of it.
+* The timeout bounds the whole path: waiting for a slot and for the limiter, tries and pauses.
+* Until an exchange begins, cancelling the caller withdraws the message.  From then on the exchange
+  belongs to the client and runs to its end.  If nobody waits for the outcome any more, it goes to
+  the ledger and the log, and no further try is made.
+* An error that a limiter, a transport or telemetry raises against its contract is logged with its
+  type and place.  No message loses its outcome by it, and no slot is lost.  If the transport
+  raised it, the message is in doubt; otherwise nothing changes.
+* A throttled message slows the limiter down for the whole client.
+* A message is not tried again if its number has opted out since it was begun.
 """
 
 from __future__ import annotations
@@ -59,12 +58,12 @@ Acquire = Callable[[SMS], Awaitable[float]]
 
 
 class Dispatcher:
-    """Send messages over `transport`, as fast as `limiter` allows, and record them by `recorder`.
+    """Send messages over `transport`, as fast as `limiter` allows, recorded with `recorder`.
 
-    At most `slots` of them are in flight.  Where they are `paced`, a message is looked
-    up in the ledger before it is admitted, so that one which is known uses up no rate; else
-    it is looked up as it is begun, which saves a step of the ledger.  `chance` returns a
-    random number from 0 to 1, for the pauses between tries.
+    At most `slots` messages are in flight.  With `paced`, a message is looked up in the ledger
+    before it is admitted, so that a known message uses up no rate.  Otherwise it is looked up as
+    it is begun, which saves a step of the ledger.  `chance` returns a random number from 0 to 1,
+    for the pauses between tries.
     """
 
     def __init__(
@@ -97,7 +96,7 @@ class Dispatcher:
         return other
 
     def check_ledger(self) -> None:
-        """Raise RuntimeError where there is a ledger that is not open."""
+        """Raise RuntimeError if there is a ledger and it is not open."""
         if self.recorder is not None:
             self.recorder.check()
 
@@ -119,7 +118,7 @@ class Dispatcher:
                     prepared = in_trace(self._telemetry, prepared)
                 detached = DetachedSend(self._submit, prepared, started, deadline)
                 self.tasks.start(detached.run)
-            except BaseException:  # it was closed meanwhile, or Ctrl-C came
+            except BaseException:  # the client was closed meanwhile, or Ctrl-C came
                 self.admission.release()
                 raise
             return await detached.outcome()
@@ -134,9 +133,10 @@ class Dispatcher:
         acquire: Acquire,
         is_abandoned: Callable[[], bool],
     ) -> Awaitable[Outcome]:
-        """Send one message from one of `tasks`; `acquire` waits until it is admitted.
+        """Send one message from one of `tasks`.
 
-        It is given the message as it is to be sent; a NotSent that it raises is the outcome.
+        `acquire` gets the message as it will be sent, and waits until it is admitted.  If it
+        raises NotSent, that is the outcome.
         """
 
         def submit(prepared: PreparedSend, started: float) -> Awaitable[Outcome]:
@@ -208,7 +208,7 @@ class Dispatcher:
         deadline: float,
         abandoned: Callable[[], bool],
     ) -> Awaitable[Outcome]:
-        """Return what comes of all tries, of which telemetry is told where there is any."""
+        """Return the outcome of all tries, and tell it to telemetry, if there is any."""
         tries = self._tries(prepared, started, deadline, abandoned)
         return tries if self._telemetry is None else told(self._telemetry, prepared, tries)
 
@@ -253,7 +253,7 @@ class Dispatcher:
     async def _another_start(
         self, prepared: PreparedSend, last: Failed, deadline: float, abandoned: Callable[[], bool]
     ) -> float | Failed:
-        """Wait for a start of another try, or return what the message ends with."""
+        """Wait until another try may start, or return the outcome if there is to be none."""
         if self.tasks.closed or abandoned():
             return last
         started = None
@@ -264,7 +264,7 @@ class Dispatcher:
         refused = None
         if self.recorder is not None:
             refused = await self.recorder.refused_meanwhile(prepared, last)
-        return refused or (last if abandoned() else started)  # who may have left meanwhile, too
+        return refused or (last if abandoned() else started)  # the caller may just have left
 
     async def _exchange(self, prepared: PreparedSend, timeout: float) -> Outcome:
         outcome: Outcome
@@ -286,7 +286,7 @@ class Dispatcher:
             if not is_accident(raised):  # only the end of the event loop cancels an exchange
                 log_outcome(prepared, _broken_off(prepared))
                 raise
-            # Against its contract, and the SMS may be out.
+            # It broke its contract, and the SMS may be out.
             _log_accident("transport", raised)
             outcome = Failed(message=prepared.message, error=failed(raised, not_sent=False))
         log_outcome(prepared, outcome)
@@ -298,7 +298,7 @@ async def _within(
     acquire_now: Callable[[], float | None],
     wait: Callable[[], Awaitable[float]],
 ) -> float | None:
-    """Return the start that is granted at once or by the deadline; None where none is."""
+    """Return the start that is granted at once or by the deadline; None if there is none."""
     if (started := acquire_now()) is not None:
         return started
     with anyio.move_on_after(deadline - now()):
@@ -332,7 +332,7 @@ def _logged_accident(what: str) -> Iterator[None]:
 
 
 def _log_accident(what: str, raised: BaseException) -> None:
-    # Not its text, which may hold a number or a URL.
+    # Without its text, which may hold a number or a URL.
     where = "".join(traceback.format_tb(raised.__traceback__))
     log.error("a %s raised %s\n%s", what, type(raised).__name__, where)
 

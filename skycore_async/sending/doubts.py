@@ -1,11 +1,11 @@
-"""What a ledger has in doubt, and what it began near that, to be held against reports.
+"""The doubts of a ledger, and what it began near them, to be compared with reports.
 
 Rules:
 
-* What is in memory are the doubts; what was accepted near them goes into the database.
-* Whatever a report lists was begun before it was made.  So the ledger is read again once
-  reports are: what is sent meanwhile has rows, too, and what is no doubt now may have one.
-  It is told by its time, and what is new also by its id: the clock may be set back meanwhile.
+* Memory holds the doubts; what was accepted near them goes into the database.
+* The ledger is read again after the reports.  These may list what was sent meanwhile, and rows of
+  messages that are no longer in doubt.  Such messages are found by their time, and new ones by
+  their ids as well, as the clock may be set back meanwhile.
 """
 
 from __future__ import annotations
@@ -50,10 +50,9 @@ from .report_database import ReportDatabase
 
 
 class LedgerDoubts:
-    """The messages in doubt by their ids, and the attempts in doubt by theirs here.
+    """The messages in doubt by their ids, and their attempts by ids that are given here.
 
-    `periods` are the times that are worth asking for, `after` seconds past the end of an
-    attempt.
+    `periods` has the times worth requesting, up to `after` seconds past the end of an attempt.
     """
 
     def __init__(
@@ -64,17 +63,17 @@ class LedgerDoubts:
         self._clock = clock
         self._ids = itertools.count(1)
         self._loaded_at = 0.0
-        self._last_loaded = sys.maxsize  # the last id of what was begun by then
+        self._last_loaded = sys.maxsize  # the id of the last message begun by then
         self._last_of_doubts = 0
-        self._known_earlier: set[int] = set()  # the attempts before the last, by the ledger's ids
-        # The messages that an earlier attempt was, by the HISTORYID of a report.
+        self._known_earlier: set[int] = set()  # the ledger's ids of earlier attempts
+        # Messages of which a report showed, by HISTORYID, that an earlier attempt was taken.
         self._found_earlier: set[tuple[int, str]] = set()
         self.doubts: dict[int, MessageInDoubt] = {}
         self.doubtful: dict[int, KnownAttempt] = {}
         self.periods: tuple[tuple[float, float], ...] = ()
 
     async def load(self, ledger: BaseLedger) -> None:
-        """Read what the ledger has in doubt, and what it began near that."""
+        """Read the doubts of the ledger, and what it began near them."""
         self._loaded_at = self._clock()
         forgotten = await ledger.run(ForgottenUntil())
         records: dict[int, tuple[MessageRecord, OpenReason | None]] = {}
@@ -96,16 +95,16 @@ class LedgerDoubts:
         if not times:
             return
         since = min(each.window[0] for each in times) - LONGEST_AHEAD - CLOCKS_APART
-        # What was sent later accounts for rows that could wait for it.
+        # Messages that were sent later account for rows that may be late ones of a doubt.
         self._last_loaded = await self._add_begun_since(ledger, since)
         if await self._database.run(self._lacks_witness, times):
             last = await ledger.run(LastAccepted(before=since))
-            if last is not None:  # with what may have its row
+            if last is not None:  # and messages near it that may have its row
                 await self._add_begun_since(ledger, last - 2 * CLOCKS_APART, before=since)
         self.periods = await self._database.run(self._periods, times)
 
     async def follow(self, ledger: BaseLedger) -> None:
-        """Read what has changed since `load`; nothing that was begun since is a witness."""
+        """Read what has changed since `load`; a message that was begun since is no witness."""
         if not self.periods:
             return
         doubts = rows_of(ledger, lambda after: ListDoubts(after=after))
@@ -127,7 +126,7 @@ class LedgerDoubts:
             self.doubts[id_] = attrs.evolve(self.doubts[id_], reason=OpenReason.CHANGED)
 
     def period_for(self, attempts: Sequence[KnownAttempt], *, trust_absence: bool) -> ReportPeriod:
-        """Return the least that a report has to be about to be proof of attempts."""
+        """Return the least period that a report has to cover to prove attempts absent."""
         times, around = [each.times for each in attempts], list[tuple[float, float]]()
         if not trust_absence:
             near = [self._database.neighbours(each) for each in attempts]
@@ -145,7 +144,7 @@ class LedgerDoubts:
         earlier: dict[int, list[EarlierAttempt]],
         forgotten: float,
     ) -> Iterator[tuple[KnownAttempt, bool]]:
-        """Note the doubts and their attempts, and return those, none of which is a witness."""
+        """Note the doubts and their attempts, and yield the latter, each as no witness."""
         for message, (record, given) in records.items():
             reason = given
             role = Role.POSSIBLE if reason else Role.DOUBTFUL
@@ -155,10 +154,10 @@ class LedgerDoubts:
             for attempt in earlier.pop(message, ()):
                 known = self._earlier(attempt, role)
                 before[known.id] = attempt.id
-                if attempt.started_at:  # else it is not known, and no row is taken for it
+                if attempt.started_at:  # else unknown, and no row fits it
                     begun.append(known.window[0])
                 yield known, False
-            # A row of what is forgotten could be taken for that of any of its attempts.
+            # A row of a forgotten message could be taken for one of its attempts.
             if reason is None and min(begun, default=math.inf) <= forgotten:
                 reason = OpenReason.FORGOTTEN
             if last is not None:
@@ -187,7 +186,7 @@ class LedgerDoubts:
     async def _add_begun_since(
         self, ledger: BaseLedger, since: float, *, after: int = 0, before: float = math.inf
     ) -> int:
-        """Add what was begun from a time on and before another; return the last id there is."""
+        """Add what was begun from `since` on and before `before`; return the last id."""
         last = after
         async for page in pages_of(
             ledger, lambda last: ListBegunMessages(since=since, after=last), after=after
@@ -215,19 +214,19 @@ class LedgerDoubts:
             yield attempt, is_witness and was_there
 
     def _is_known(self, message: int, started_at: float) -> bool:
-        """Return whether that was the last attempt of a doubt when doubts were read."""
+        """Return whether that was the last attempt of a message in doubt when `load` read it."""
         doubt = self.doubts.get(message)
         return doubt is not None and doubt.record.started_at == started_at
 
     def _lacks_witness(self, attempts: Sequence[KnownAttempt]) -> bool:
-        """Return whether an attempt has no witness before it, of what was read so far."""
+        """Return whether an attempt has no witness before it in what was read so far."""
         return any(self._database.neighbours(each).before is None for each in attempts)
 
     def _periods(self, attempts: Sequence[KnownAttempt]) -> tuple[tuple[float, float], ...]:
-        """Return which times to ask for: those of doubts, and then those of far witnesses.
+        """Return the periods to request: first those of doubts, then those of far witnesses.
 
-        Of a witness that is far no more is asked than its own time, and only where there is one
-        on the other side, too, as nothing is proven absent without both.
+        For a far witness only its own time is requested, and only if there is a witness on the
+        other side, too: nothing is proven absent without both.
         """
         found: list[tuple[float, float]] = []
         far: list[tuple[float, float]] = []
@@ -243,7 +242,7 @@ class LedgerDoubts:
                 far += [(at, at + self._after) for at in near.times if at not in times]
             period = hull(spans)
             if listed := listed_of(self.doubts[each.message].record):
-                # By the provider's clock, and asked for as if it were by this one.
+                # These are by the provider's clock, and the request assumes times by this one.
                 since, until = listed[0] + CLOCKS_APART, listed[1] - CLOCKS_APART
                 period = hull([period, (since, until)])
             found.append(period)
@@ -252,5 +251,5 @@ class LedgerDoubts:
         def is_of_witness(period: tuple[float, float]) -> bool:
             return not any(period[0] <= start <= period[1] for start in starts)
 
-        # How often may be asked is limited, and presence needs no witness.
+        # Requests are limited, and a doubt that is listed needs no witness.
         return tuple(sorted(periods_of(found + far), key=is_of_witness))

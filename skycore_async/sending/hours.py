@@ -1,19 +1,19 @@
 """The hours of the day within which messages may begin, by the clocks of their recipients.
 
-Strategy: plain functions of a time.  Whether a zone is within the hours is what a clock on
-the wall there shows at that minute, so that nothing has to be said of days on which clocks
-are changed: of an hour that comes twice both are as the clock says, and what a clock skips
-does not come that day.  When it is next is found by looking at one minute after another.
+Strategy: plain functions of a time.  A zone is within the hours if a wall clock there shows so at
+that minute.  So the days on which clocks change need no rule: an hour that comes twice counts both
+times, and what a clock skips does not come that day.  The next opening is found by trying one
+minute after another.
 
 Rules:
 
-* Each recipient is held to the zone of their own number.  One whose number may be in several
-  is sent to while all of these are within the hours.
-* Where the zone of a number is not known, or its zones are never within the hours at one
-  time, `zone` counts.  Where there is none either, it may never be sent to.
-* Hours that end before they begin are over midnight.
-* It is the beginning of a message that counts: what was begun ends as it does.
-* To have no hours is to have those of the whole day, `ANY_TIME`, and is no case of its own.
+* The zones of a recipient's number count.  If it may be in several, all of them have to be within
+  the hours.
+* `zone` counts if the zone of a number is not known, or its zones are never within the hours at
+  the same time.  Without `zone`, such a number is never sent to.
+* Hours that end before they begin go over midnight.
+* The beginning of a message counts, not its end.
+* Having no hours means the whole day, `ANY_TIME`, which is no special case.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _FORM: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})", re
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = 24 * 60  # minutes
 _AHEAD: Final = 3 * _DAY  # minutes: a clock may skip the hours of one day
-_ANY: Final = "UTC"  # zone, as the whole day is within the hours everywhere
-_LATELY: Final = 4096  # zones, each at a minute
+_ANY: Final = "UTC"  # any zone will do if the hours are the whole day
+_LATELY: Final = 4096  # results that are cached, for zones at a minute
 
 
 Clock = Callable[[], datetime]
@@ -48,7 +48,7 @@ def utc_now() -> datetime:
 
 
 class OutsideHours(NotSent):
-    """A message was not begun, as it is not within its recipient's hours; it is for later."""
+    """A message was not begun, as it is outside its recipient's hours; it is sent later."""
 
     @property
     def verdict(self) -> Verdict:
@@ -64,10 +64,10 @@ def _zones_by_number(to: str) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class SendingHours:
-    """From when to when messages may begin, in minutes of the day, `closes` being the first after.
+    """From when to when messages may begin, in minutes of the day; `closes` is the first after.
 
-    `zone` is the name of that which counts where a number's own is not known, and `zones_of`
-    returns the zones that a number may be in.
+    `zone` is the name of the zone for numbers whose own is not known, and `zones_of` returns the
+    zones that a number may be in.
     """
 
     opens: int
@@ -79,10 +79,10 @@ class SendingHours:
 
     @classmethod
     def read(cls, between: str, zone: str | None = None) -> Self:
-        """Return the hours that `between` says, as 09:00-20:00 does.
+        """Return the hours in `between`, such as 09:00-20:00.
 
-        Raises ConfigurationError where it says none, or there is no such zone, and MissingExtra
-        where the zones of numbers cannot be told.
+        Raises ConfigurationError for an invalid `between` or zone, and MissingExtra if the tables
+        of numbers are not installed.
         """
         form = _FORM.fullmatch(between.strip())
         if form is None:
@@ -99,7 +99,7 @@ class SendingHours:
             _zone(zone)
         hours = cls(opens=opens, closes=closes, zone=zone)
         if not hours.is_whole_day:
-            hours.zones_of("")  # which fails at once where there are no tables of numbers
+            hours.zones_of("")  # to fail at once if there are no tables of numbers
         return hours
 
     @property
@@ -109,31 +109,31 @@ class SendingHours:
 
     @property
     def between(self) -> str:
-        """What `read` makes the same hours of."""
+        """The hours as `read` takes them."""
         return f"{_clock(self.opens)}-{_clock(self.closes)}"
 
     def __str__(self) -> str:
         return hours_in_words(self.between, self.zone)
 
     def zones(self, to: str, at: datetime) -> tuple[str, ...]:
-        """Return the zones by which a number may be sent to; none where it may never be."""
+        """Return the zones that count for a number; none if it may never be sent to."""
         return self.zones_that_count(self.own_zones(to), at)
 
     def own_zones(self, to: str) -> tuple[str, ...]:
-        """Return the zones that a number may be in; where the hours are all day, just any one."""
+        """Return the zones that a number may be in; any one if the hours are the whole day."""
         return (_ANY,) if self.is_whole_day else self.zones_of(to)
 
     def zones_that_count(self, own: tuple[str, ...], at: datetime) -> tuple[str, ...]:
-        """Return the zones whose clocks count for a number that is in its `own`; () for never."""
+        """Return the zones that count for a number with its `own` zones; () for never."""
         if own and self.opening(own, at) is not None:
             return own
         return () if self.zone is None else (self.zone,)
 
     def opening(self, zones: Sequence[str], at: datetime) -> datetime | None:
-        """Return when zones are next within the hours, all of them: `at` where they are then.
+        """Return when all of these zones are next within the hours; `at` if they are now.
 
-        None where they are not within three days.
-        Raises ConfigurationError where this machine does not know one of them.
+        Returns None if they are not within three days.  Raises ConfigurationError if this machine
+        does not know one of them.
         """
         if self.are_open(zones, at):
             return at
@@ -141,7 +141,7 @@ class SendingHours:
         return _next_opening(self.opens, self.closes, tuple(zones), minute)
 
     def are_open(self, zones: Sequence[str], at: datetime) -> bool:
-        """Return whether it is within the hours in all of these zones, of which there is one."""
+        """Return whether all of these zones are within the hours; False if there are none."""
         return bool(zones) and all(_is_open(self.opens, self.closes, zone, at) for zone in zones)
 
     def may_begin(self, to: str, at: datetime) -> bool:
@@ -149,7 +149,7 @@ class SendingHours:
         return self.is_whole_day or self.are_open(self.zones(to, at), at)
 
     def check(self, to: str, at: datetime) -> None:
-        """Raise OutsideHours where a number may not be sent to at that time."""
+        """Raise OutsideHours if a number may not be sent to at that time."""
         if not self.may_begin(to, at):
             raise OutsideHours(f"it is not between {self.between} where the recipient is")
 
@@ -158,7 +158,7 @@ ANY_TIME: Final = SendingHours(opens=0, closes=_DAY)
 
 
 def hours_in_words(between: str, zone: str | None) -> str:
-    """Return what hours are, by what `SendingHours.read` makes them of."""
+    """Return hours as a text for people; `between` and `zone` are as in `SendingHours.read`."""
     return f"{between} where the recipients are{'' if zone is None else f', or else in {zone}'}"
 
 
@@ -199,7 +199,7 @@ def _is_open(opens: int, closes: int, zone: str, at: datetime) -> bool:
 def _next_opening(
     opens: int, closes: int, zones: tuple[str, ...], minute: datetime
 ) -> datetime | None:
-    """Return the first minute after one at which all zones are within the hours."""
+    """Return the first minute after `minute` at which all zones are within the hours."""
     if not zones:
         return None
     for _ in range(_AHEAD):

@@ -1,19 +1,18 @@
-"""What an outcome means: one table, which everything above asks.  No I/O.
+"""What an outcome means: one table, which all other code asks.  No I/O.
 
-An outcome's verdict says what is known of its message; `meaning_of` says what
-follows from that: whether to try again, to stop a bulk send, to say that nothing
-gets through.  What a ledger records of it is in `ledger.rules`, by the same
-verdict.
+An outcome's verdict says what is known of its message.  `meaning_of` says what follows: whether to
+try again, to stop a bulk send, or to report that nothing gets through.  `ledger.rules` says what
+state a ledger records for each verdict.
 
 Rules:
 
 * Only what is proven not sent is safe to send again.
-* Doubt is no sign that messages get through: an address that answers everything
-  with an error page puts every message in doubt.
-* What was refused here, put off or in the ledger already does not show whether messages get
-  through.  Nor does the refusal of a sender or a campaign reference: others may.
-* A bulk send stops for what would refuse every message.  For what would refuse those of
-  one sender or campaign reference it begins no other of these, and goes on.
+* A doubt does not count as getting through: an address that answers everything with an error page
+  puts every message in doubt.
+* A message that was refused here, put off, or in the ledger already does not show whether messages
+  get through.  Nor does the refusal of a sender or a campaign reference: others may get through.
+* A bulk send stops at a refusal that every message would meet.  At one that all messages of a
+  sender or a campaign reference would meet, it begins no more of these, and goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from ..messages import SMS, Failed, Outcome
 
 
 class Halt(enum.Enum):
-    """Which messages would meet the same as one that was not sent."""
+    """Which messages would be refused like one that was not sent."""
 
     EVERYTHING = enum.auto()
     SENDER = enum.auto()  # those from the same short code
@@ -44,10 +43,10 @@ class Meaning:
     * `safe_to_resend`: sending the message again cannot send it twice.
     * `in_doubt`: it may have been sent, and the ledger is yet to learn it.
     * `is_final`: it stands, and the same message would end the same way.
-    * `halts`: which other messages would meet the same, so that a bulk send begins none of
-      them; None where it says nothing of others.
-    * `gets_through`: whether the provider was reached and gave a clear answer for this
-      message; None where the outcome says nothing of that.
+    * `halts`: which other messages would be refused the same way, so that a bulk send begins none
+      of them; None if the outcome says nothing about others.
+    * `gets_through`: whether the provider was reached and gave a clear answer for this message;
+      None if the outcome does not tell.
     """
 
     safe_to_resend: bool = False
@@ -81,9 +80,9 @@ def meaning_of(outcome: Outcome | SkycoreError) -> Meaning:
 
 @attrs.define
 class StuckCounter:
-    """Count the messages in a row that did not get through; `limit` of them mean no route.
+    """Count the messages in a row that did not get through; at `limit` sending is stuck.
 
-    A message that was accepted or clearly refused by the API starts the count anew.
+    A message that the API accepted or clearly refused resets the count.
     """
 
     limit: int
@@ -91,7 +90,7 @@ class StuckCounter:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether so many in a row did not get through that the rest would not either."""
+        """Whether so many in a row did not get through that the rest would not, either."""
         return self.in_a_row >= self.limit
 
     def add(self, outcome: Outcome) -> None:
@@ -103,7 +102,7 @@ class StuckCounter:
             self.in_a_row = 0 if gets_through else self.in_a_row + 1
 
 
-# What a rejection that concerns more than its message is said to be of.
+# What was refused, for a rejection that concerns more than its message.
 _REFUSED: Final = MappingProxyType(
     {
         Verdict.ACCOUNT_REFUSED: "the account was refused: ",
@@ -115,10 +114,10 @@ _REFUSED: Final = MappingProxyType(
 
 
 class Halts:
-    """What was refused in a bulk send besides the message that the refusal was of.
+    """The refusals in a bulk send that concern more than their message.
 
-    `from_` and `campaign_ref` are those of messages that name none.  `error` says what the
-    bulk send ends with: what stopped it, or else what was refused first.
+    `from_` and `campaign_ref` are those of messages that name none.  `error` is what the bulk send
+    ends with: the refusal that stopped it, else the first one.
     """
 
     def __init__(self, *, from_: str | None, campaign_ref: str | None) -> None:
@@ -127,7 +126,7 @@ class Halts:
         self._found: dict[tuple[Halt, str | None], SendingHalted] = {}
 
     def add(self, outcome: Failed) -> Halt | None:
-        """Take an outcome into account, and return which messages would meet the same."""
+        """Take an outcome into account, and return which messages would be refused like it."""
         error = outcome.error
         halt = MEANINGS[error.verdict].halts
         if halt is not None and (place := self._place(halt, outcome.message)) not in self._found:
@@ -139,7 +138,7 @@ class Halts:
         return halt
 
     def check(self, message: SMS) -> None:
-        """Raise SendingHalted where the sender or the campaign of a message was refused."""
+        """Raise SendingHalted if the sender or the campaign reference of a message was refused."""
         for halt in (Halt.SENDER, Halt.CAMPAIGN):
             if (found := self._found.get(self._place(halt, message))) is not None:
                 raise SendingHalted(*found.args) from found.__cause__

@@ -2,9 +2,9 @@
 
 Rules:
 
-* What is the same in every try is made once, before the first; so is the digest,
-  by which a ledger tells one message from another.
-* A log record has no text and no key, and the last four digits of a number.
+* What is the same in every try is made once, before the first, and so is the digest of the content
+  for the ledger.
+* A log record has no text and no key, and of a number only its last four digits.
 """
 
 from __future__ import annotations
@@ -26,18 +26,15 @@ from .api_request import api_request
 from .outcomes import meaning_of
 from .settings import Settings
 
-# What the provider says is logged where it looks like what it is to be, and so does nothing to
-# a terminal, nor to a file of one record a line.
+# What the provider says is logged only if it has the expected form, so that it can do no harm to a
+# terminal, or to a file with one record a line.
 _TRACKING_ID: Final = re.compile(r"[A-Za-z0-9_=+/.-]{1,200}")
 _CODE: Final = re.compile(r"[A-Z][0-9]{1,4}")
 
 
 @attrs.frozen(kw_only=True)
 class ResolvedMessage:
-    """A message as `resolve` made it, which its sender has looked up in the ledger.
-
-    `content` is its digest, by which it was looked up.
-    """
+    """A message as `resolve` made it, which has been looked up in the ledger by its `content`."""
 
     message: SMS
     content: bytes
@@ -45,11 +42,11 @@ class ResolvedMessage:
 
 @attrs.frozen(kw_only=True, slots=False)  # it is made sooner, and lives no longer than a send
 class PreparedSend:
-    """A message ready to go: what the caller gave, and what is sent of it.
+    """A message ready to go: the `message` that the caller gave, and the `resolved` one to send.
 
-    `content` is its digest, None where no ledger is kept; where it `is_looked_up`,
-    nothing more can be known of it before it is begun.  `doubt_started_at` is when the attempt in
-    doubt started that may be sent again; with `has_no_doubt` the look-up found none that may be.
+    `content` is its digest, None if there is no ledger.  With `is_looked_up` it need not be looked
+    up before it is begun.  `doubt_started_at` is when the attempt in doubt started that may be
+    sent again; with `has_no_doubt` the look-up found none that may be.
     """
 
     message: SMS
@@ -66,7 +63,7 @@ class PreparedSend:
 def prepare(
     given: SMS | ResolvedMessage, settings: Settings, *, is_recorded: bool
 ) -> PreparedSend | Failed:
-    """Make ready what it takes to send a message, or say why it cannot be sent."""
+    """Return a message ready to be sent, or the outcome if it cannot be sent."""
     if isinstance(given, ResolvedMessage):
         return PreparedSend(
             message=given.message,
@@ -86,7 +83,7 @@ def prepare(
             number_reader=settings.number_reader,
         )
     except InvalidMessage as error:
-        # Its text may quote the number.
+        # The text of the error may quote the number.
         log.info("an SMS was refused here: InvalidMessage: %s", error.field)
         return Failed(message=given, error=error)
     return PreparedSend(
@@ -100,7 +97,7 @@ def prepare(
 
 
 def log_outcome(prepared: PreparedSend, outcome: Outcome) -> None:
-    """Say in the log what came of a message, without its text and most of its number."""
+    """Log the outcome of a message, without its text and most of its number."""
     if isinstance(outcome, Accepted):
         if log.isEnabledFor(logging.DEBUG):
             to = masked(prepared.resolved.to)
@@ -114,8 +111,7 @@ def log_outcome(prepared: PreparedSend, outcome: Outcome) -> None:
 
 
 def _said(error: SkycoreError) -> str:
-    # The provider's own words may quote the number or the text: its code stands for them, if
-    # it is one.
+    # The provider's message may quote the number or the text, so only its code is logged.
     code = getattr(error, "code", None)
     if code is not None:
         return code if _CODE.fullmatch(code) else "an odd error code"
@@ -123,7 +119,7 @@ def _said(error: SkycoreError) -> str:
 
 
 def warn_that_keys_do_nothing() -> None:
-    """Warn of a key that is given to a client without a ledger, where `send_sms` was called."""
+    """Warn, at the line that called `send_sms`, that a key does nothing without a ledger."""
     warnings.warn(
         "key= does nothing without a ledger: a message that is given twice is sent twice. Give"
         " the client a ledger, such as SQLiteLedger(path)",

@@ -2,15 +2,15 @@
 
 Rules:
 
-* A message is under way in the ledger only while it is in flight, so that a crash
-  leaves no more than those in doubt.
-* An intent that cannot be made durable is not sent.  An outcome that cannot be
-  written is still the caller's: it is given, and logged, and written as soon as
-  the ledger can be written again, before a message is looked up or begun, or doubts
-  are settled.  If the program ends first, it is in doubt.
-* All clients of a program that send with one ledger are as one: what is left of a client that
-  is closed is written by another, and what is just being written by one is known to the others.
-* A message without a key is one of its own, under a key that is made up.
+* A message is under way in the ledger only while it is in flight, so that a crash leaves no more
+  than those in doubt.
+* A message is not sent if its intent cannot be made durable.  An outcome that cannot be written is
+  returned to the caller all the same.  It is logged, and written as soon as the ledger can be
+  written again: before a message is looked up or begun, and before doubts are settled.  If the
+  program ends first, the message is in doubt.
+* All clients of a program that send with one ledger act as one: one writes the outcomes that a
+  closed client has left, and each knows what the others are writing.
+* Each message without a key is a message of its own, under a key that is made up.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from ..runtime.forks import this_process
 from ..runtime.logs import log
 from .prepare import PreparedSend
 
-# Why a message is not begun: what the ledger cannot be.
+# Why a message is not begun; follows "the ledger cannot be".
 _UNWRITTEN: Final = "written, so that its intent could not be recorded"
 _UNREAD: Final = "read, so that nothing was sent"
-# One of the caller's own may time out for reasons of its own as well.
+# A ledger of the caller's own may time out for other reasons as well.
 _LATE: Final = "the ledger timed out: the same key may be under way still, sent by another task"
 
 
@@ -68,7 +68,7 @@ class _ResendPermission:
 
 @attrs.define(eq=False)
 class _AllClients:
-    """What all clients of one ledger know of one another, in whatever threads they are."""
+    """What all clients of one ledger share, in whatever threads they are."""
 
     # Outcomes by their keys, and by when those were begun.
     unwritten: dict[tuple[str, float], Submission] = attrs.field(factory=dict)
@@ -79,11 +79,11 @@ class _AllClients:
     )
 
     def writing(self) -> anyio.Lock:
-        """Return the lock of who writes what is left, which is one of this event loop."""
+        """Return the lock under which outcomes that are left are written, one an event loop."""
         return self._locks.setdefault(running_loop(), anyio.Lock())
 
 
-# By the identity of each: ledgers of the caller's own may equal others, or have no hash.
+# By `id`, as ledgers of the caller's own may equal others, or have no hash.
 _by_ledger: Final[dict[int, _AllClients]] = {}
 
 
@@ -99,9 +99,9 @@ def _all_clients_of(ledger: Ledger) -> _AllClients:
 
 
 class Recorder:
-    """Keep `ledger` of what a client sends; `clock` gives seconds since 1970.
+    """Record in `ledger` what a client sends; `clock` returns seconds since 1970.
 
-    Raises ConfigurationError where it is no ledger.
+    Raises ConfigurationError if it is no ledger.
     """
 
     def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.time) -> None:
@@ -121,7 +121,7 @@ class Recorder:
         return other
 
     def check(self) -> None:
-        """Raise RuntimeError where the ledger is not open; one that does not say so is."""
+        """Raise RuntimeError if the ledger is not open; one without `is_open` counts as open."""
         if not getattr(self._ledger, "is_open", True):
             raise RuntimeError(
                 "the client's ledger is not open: nothing can be sent before `async with ledger`"
@@ -149,7 +149,7 @@ class Recorder:
             self._all.permissions.add(permission)
         failure = _UNWRITTEN
         try:
-            # Else a message is said to be under way whose outcome its caller has been told.
+            # Otherwise a message would seem under way although its caller has the outcome.
             if self._all.unwritten:
                 await self.write_what_is_left()
             failure = _UNREAD
@@ -170,7 +170,7 @@ class Recorder:
     async def begin(self, prepared: PreparedSend, timeout: float) -> SendIntent | Outcome:
         """Make the intent to send a message durable and return it, for `finish`.
 
-        Where the ledger knows the message already, returns what came of it instead.
+        If the ledger knows the message already, return what came of it instead.
         """
         message, settings, intent = prepared.message, prepared.settings, self._intent(prepared)
         if prepared.doubt_started_at is not None:
@@ -193,11 +193,11 @@ class Recorder:
         return intent if known is None else outcome_of(message, intent.to, known)
 
     async def refused_meanwhile(self, prepared: PreparedSend, last: Failed) -> Failed | None:
-        """Return what a message ends with whose number opted out since it was begun; else None.
+        """Return the outcome of a message whose number has opted out since it began, else None.
 
-        Where that cannot be told it ends with what came of its `last` try.
+        If the ledger cannot tell, that is the outcome of its `last` try.
         """
-        # A ledger of the caller's own need not tell: it is asked again by the next `begin`.
+        # A ledger of the caller's own need not have it: its next `begin` checks again.
         is_opted_out = getattr(self._ledger, "is_opted_out", None)
         if is_opted_out is None or prepared.settings.ignore_opt_out:
             return None
@@ -232,15 +232,15 @@ class Recorder:
             self._all.being_written.discard(intent.key)
 
     async def written(self) -> Ledger:
-        """Return the ledger once the outcomes that are left are in it, if they can be."""
+        """Return the ledger, after an attempt to write the outcomes that are left."""
         with suppress(Exception):  # each was logged when it was not written
             await self.write_what_is_left()
         return self._ledger
 
     async def write_what_is_left(self) -> None:
-        """Write the outcomes that could not be written before; LedgerError where they cannot."""
-        # Each of them once, and for the attempt that it is of alone: its key may be begun anew as
-        # soon as it is written, which may be told as an error.
+        """Write the outcomes that could not be written before; LedgerError if one still cannot."""
+        # Each is written once, and for its own attempt: its key may be begun anew as soon as it is
+        # written, even if writing it raised an error.
         unwritten = self._all.unwritten
         async with self._all.writing():
             while unwritten:
@@ -255,7 +255,7 @@ class Recorder:
             await self._ledger.finish(key, submission)
         except (LedgerError, RuntimeError):  # the latter is a mistake of the program's
             raise
-        except Exception as error:  # one of the caller's own, and whoever hears sends another
+        except Exception as error:  # of the caller's ledger; another message is being sent here
             raise LedgerError(f"an outcome before cannot be: {safe_text(error)}") from error
 
     def _intent(self, prepared: PreparedSend) -> SendIntent:
@@ -275,7 +275,7 @@ class Recorder:
 
 
 class _MadeUpKeys(Iterator[str]):
-    """Keys that nobody else makes up, nor a process that is forked from this one."""
+    """Unique keys, also in a process that is forked from this one."""
 
     def __init__(self) -> None:
         self._process: tuple[int, int] | None = None

@@ -1,19 +1,20 @@
-"""A sending report as it is iterated over: looked up, downloaded, read.
+"""A sending report, which is looked up, downloaded and read as it is iterated over.
 
-Strategy: a period is asked for in one look-up, or in as many as the account makes necessary:
-where it is refused as too long (E509) it is halved, and what is left is asked for in parts of
-that length, one after the other, each once the one before was read to its end.
+Strategy: one look-up requests the whole period.  If the account refuses it as too long (E509), it
+is halved, and the rest is requested in parts of that length, each after the one before was read to
+its end.
 
 Rules:
 
-* It is complete once each part was read to its end.  Until then nothing can be said of what it
-  does not list, and iterating ends with an error that says why.
-* Parts overlap by a second, as nobody says whether the ends of a period belong to it; a message
-  in both is given once, unless it was sent between the two, and so has another time.
-* Where the account allows a period exactly, it is shortened by the overlap.
-* A look-up is tried once, since how many there may be is limited.
-* It takes no permit of the rate limiter: that is of messages, and look-ups have limits of their
-  own (E510).  One would be a message less, and would wait behind all that is being sent.
+* A report is complete once each part was read to its end.  Until then what it does not list means
+  nothing, and iterating ends with an error that says why.
+* Parts overlap by a second, as it is not documented whether the ends of a period belong to it.  A
+  message in both is yielded once, unless it was sent between the two and so has another time.
+* If the account allows exactly the requested period, parts are shorter by the overlap.
+* A look-up is not retried, since their number is limited.
+* A look-up takes no permit of the rate limiter, which is for messages: look-ups have limits of
+  their own (E510).  It would use up the start of a message, and wait behind all that is being
+  sent.
 """
 
 from __future__ import annotations
@@ -36,31 +37,31 @@ from .report_files import KeptReport, ReportFiles
 from .settings import Settings
 
 SHORTEST_PERIOD: Final = timedelta(hours=1)
-"""What is not halved any more: no account is likely to allow less, and each look-up counts."""
+"""The period that is not halved any more: hardly an account allows less, and look-ups are few."""
 
 _OVERLAP: Final = timedelta(seconds=1)
-# By how much the times of a message may be earlier than that by which it is asked for.
+# How much earlier a message's own times may be than the time by which the report selects it.
 _EARLIER: Final = timedelta(minutes=1)
 
 
 class SendingReport:
-    """What the provider says that it sent in a period; `client.sending_report` makes one.
+    """The provider's list of what it sent in a period; `client.sending_report` makes one.
 
         async with client.sending_report(since, until) as report:
             async for message in report:
                 ...
 
-    Entering it looks the report up: it `is_begun` once a link was given.  Iterating gives the
-    messages as they come, in an order that means nothing.  `complete` is True once all of it
-    was read, `covered_until` is up to when it was.  `period` is the longest that is asked for
-    at once, which the account may make shorter: then there are several look-ups, most of them
-    while it is iterated over.  `dated` is the provider's time as it was last asked for, in
-    seconds since 1970; None where it does not say.
+    Entering it looks the report up; `is_begun` is True once there is a link to download it.
+    Iterating yields the messages as they come, in no particular order.  `complete` is True once
+    all of it was read, and `covered_until` is the time up to which it was.  `period` is the
+    longest period of one look-up, which the account may shorten: then there are several look-ups,
+    most of them during the iteration.  `dated` is the provider's time at the last look-up, in
+    seconds since 1970; None if the provider did not tell.
 
-    Either raises LookupTooSoon where the account may not look it up yet; after that time it can
-    be entered, or iterated over, once more, and goes on where it was.  Either raises another
-    ReportError where the report cannot be had or read to its end, and Rejected where the account
-    may not have it, as PeriodTooLong where an hour is too long.
+    Entering and iterating raise LookupTooSoon if the account may not look it up yet; after that
+    time, enter or iterate again, and it goes on where it was.  They raise another ReportError if
+    the report cannot be downloaded or read to its end, and Rejected if the account may not have
+    it, such as PeriodTooLong if even an hour is too long.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class SendingReport:
         self._is_entered = False
         self._part: _Part | None = None
         self._messages: Iterator[ReportedMessage] = iter(())
-        # Of the part before, and of this one: what may be in the next one as well.
+        # The messages of the part before, and of this one, that the next part may list as well.
         self._seen: set[tuple[object, ...]] = set()
         self._late: set[tuple[object, ...]] = set()
 
@@ -141,7 +142,7 @@ class SendingReport:
         return message
 
     async def _begin(self) -> _Part:
-        """Look the next part up, which is as long as the account allows, and open it."""
+        """Look up and open the next part, as long as the account allows."""
         begin = self.covered_until - (_OVERLAP if self.covered_until > self.since else timedelta())
         while True:
             end = min(self.covered_until + self.period, self.until)
@@ -165,11 +166,11 @@ class SendingReport:
         return part
 
     def _is_granted(self, begin: datetime, end: datetime) -> bool:
-        """Return whether a period that is too long was granted before, without the overlap."""
+        """Return whether a period that is refused now was granted before, without the overlap."""
         return end - self.covered_until <= self._granted < end - begin
 
     def _shorten(self, begin: datetime, end: datetime) -> None:
-        """Ask for less at once from now on."""
+        """Request shorter periods from now on."""
         length = end - self.covered_until
         self.period = max(length / 2, SHORTEST_PERIOD)
         if self._is_granted(begin, end):
@@ -194,11 +195,11 @@ class SendingReport:
                 body=answer.body,
                 api_key=settings.api_key,
             )
-        # Out here, as the context would be an error that says a message may have been sent.
+        # Raised here, so that its context is no error which says that a message may be sent.
         raise failure
 
     async def _go_on(self, part: _Part) -> None:
-        """Leave a part that was read to its end."""
+        """Close a part that was read to its end."""
         self._part = None
         self.covered_until = part.end
         self._seen, self._late = self._late, set()
@@ -213,7 +214,7 @@ class SendingReport:
 
 
 class _Part:
-    """One look-up's worth of a report: `open` it, `read` it to its end, and `aclose` it."""
+    """The part of a report from one look-up: `open` it, `read` it to its end, and `aclose` it."""
 
     def __init__(
         self, dispatcher: Dispatcher, settings: Settings, end: datetime, file: KeptReport | None
@@ -239,9 +240,9 @@ class _Part:
             raise
 
     async def read(self) -> list[ReportedMessage] | None:
-        """Return the messages that come next, and None at the end of a complete report.
+        """Return the next messages; None at the end of a complete report.
 
-        Raises ReportError at any other end, once what came before it was returned.
+        Raises ReportError at any other end, after all messages before it were returned.
         """
         if self._error is not None:
             raise self._error
@@ -279,7 +280,7 @@ class _Part:
 
 
 def _identity(message: ReportedMessage) -> tuple[object, ...]:
-    """Return by what a message is known again: nobody says that no two have one HISTORYID."""
+    """Return what identifies a message: a HISTORYID alone may not be unique."""
     return message.history_id, message.to, message.text, _earliest(message)
 
 
@@ -288,6 +289,6 @@ def _earliest(message: ReportedMessage) -> datetime | None:
 
 
 def _may_be_after(message: ReportedMessage, late: datetime) -> bool:
-    """Return whether a message may have been sent after a time, as far as its own tell."""
+    """Return whether a message may have been sent after a time, by its own times."""
     earliest = _earliest(message)
     return earliest is None or earliest >= late

@@ -1,12 +1,12 @@
-"""The attempts of a ledger and the rows of sending reports, side by side in a file of their own.
+"""The attempts of a ledger and the rows of sending reports, in a temporary database.
 
-Strategy: a report can have as many rows as the ledger has messages.  Both go into a database
-of SQLite's that is in a temporary file, and are read again number by number, in the order of
-their last digits: what is in memory is what was sent to a few numbers, and the doubts.
+Strategy: a report can have as many rows as the ledger has messages.  Both go into an SQLite
+database in a temporary file, and are read number by number, in the order of their last digits.  So
+memory holds the doubts, and what was sent to a few numbers.
 
-Rule: it decides nothing.  `ledger.report_rows` does of which rows are one,
-`ledger.report_matching` of the attempts and rows of a number, and `ledger.report_evidence` of
-what is missing.
+Rule: it decides nothing.  `ledger.report_rows` decides which rows are the same,
+`ledger.report_matching` which attempts have which rows, and `ledger.report_evidence` what proves
+that one is absent.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ CREATE TABLE rows (history_id TEXT, tail TEXT, number TEXT, text BLOB, sender TE
     since REAL, until REAL);
 CREATE TABLE wanted (tail TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-# `is_present` is 1 where a witness surely is in the report, and 0 where it is not and counts.
+# `is_present` is 1 for a witness that surely is in the report, and 0 for one that should be.
 _INDEXES: Final = """
 CREATE INDEX IF NOT EXISTS attempts_by_time ON attempts (started_at) WHERE is_witness;
 CREATE INDEX IF NOT EXISTS attempts_by_tail ON attempts (tail);
 CREATE INDEX IF NOT EXISTS missing ON attempts (started_at) WHERE is_present = 0;
 """
-# In what order a report lists them means nothing: they are taken in one that is always the same.
+# The order in a report means nothing: rows are read in a fixed order.
 _ROWS_INDEX: Final = "CREATE INDEX IF NOT EXISTS rows_by_tail ON rows (tail, at, history_id)"
 _ATTEMPTS: Final = (
     "SELECT tail, id, message, role, number, text, sender, started_at, ended_at, history_id,"
@@ -53,16 +53,16 @@ _ROWS: Final = (
     "SELECT tail, history_id, number, text, sender, at, since, until"
     " FROM rows JOIN wanted USING (tail) ORDER BY tail, at, history_id"
 )
-_CACHE: Final = -16_000  # KiB of it that are in memory
+_CACHE: Final = -16_000  # negative for KiB: how much of it is cached in memory
 
 
 class ReportDatabase:
-    """A temporary database, gone when it is closed: what is done with it goes through `run`."""
+    """A temporary database, removed when it is closed; call its methods by `run`."""
 
     def __init__(self) -> None:
         self._threads = OneThread()
         self._failure: LedgerError | None = None
-        # The empty name is that of a file which has no other.
+        # The empty name means a temporary file.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._execute: Any = self._connection.execute
         self._execute("PRAGMA journal_mode = OFF")
@@ -74,11 +74,11 @@ class ReportDatabase:
         self.nameless: tuple[float, float] | None = None
 
     async def run(self, step: Callable[..., T], *given: object) -> T:
-        """Take a step that uses it, in a thread, and return what comes of it.
+        """Run a step that uses it, in a thread, and return its result.
 
-        Raises LedgerError where there is no room for it.
+        Raises LedgerError if there is no room for it.
         """
-        if self._failure is not None:  # what it holds is torn from then on
+        if self._failure is not None:  # its content is not to be trusted since
             raise self._failure
         try:
             return await self._threads.run(step, *given)
@@ -89,7 +89,7 @@ class ReportDatabase:
             raise self._failure from error
 
     async def aclose(self) -> None:
-        """Close it, and with it remove all that it holds."""
+        """Close it, which removes it."""
         connection = self._connection
         await self._threads.close(connection.close, interrupt=connection.interrupt)
 
@@ -119,20 +119,20 @@ class ReportDatabase:
         )
 
     def leave_open(self, messages: Iterable[int]) -> None:
-        """Decide nothing of messages in doubt any more, whose rows they may still have."""
+        """Treat messages in doubt as undecidable from now on; they may still have rows."""
         self._insert(
             "UPDATE attempts SET role = ? WHERE role = ? AND message = ?",
             ((Role.POSSIBLE.value, Role.DOUBTFUL.value, message) for message in messages),
         )
 
     def forget(self, id_: int, since: float) -> None:
-        """Remove the attempts beyond an id that were begun since then."""
+        """Remove the attempts beyond an id that were begun since a time."""
         self._execute("DELETE FROM attempts WHERE id > ? AND started_at >= ?", (id_, since))
 
     def add_rows(self, messages: Sequence[ReportedMessage]) -> None:
-        """Add what a report lists as sent one by one; `set_period` says what it is about.
+        """Add the messages that a report lists one by one; `set_period` gives their period.
 
-        `latest` is the latest time that any report shows.
+        `latest` is the latest time in any report.
         """
         sent = [each for each in messages if each.section is ReportSection.SENDING_LIST]
         named = [(each, str(digits(each.to))) for each in sent]
@@ -159,9 +159,9 @@ class ReportDatabase:
         self._execute("COMMIT")
 
     def set_period(self, since: float | None, until: float | None) -> None:
-        """Say which time the rows are of that were added last; else it is what they span.
+        """Set the period of the rows that were added last; it defaults to what they span.
 
-        One that waits shows none, and may be of a time beyond what the others span.
+        A row that waits at the provider has no time, and may be of a time beyond that span.
         """
         spanned = self._execute("SELECT min(at), max(at) FROM rows WHERE since IS NULL")
         first, last = spanned.fetchone()
@@ -174,11 +174,11 @@ class ReportDatabase:
         )
 
     def span_of_rows(self) -> tuple[float, float] | None:
-        """Return which time the rows are of that were added last; None where none says so."""
+        """Return the period of the rows that were added last; None if it is not known."""
         return self._span
 
     def end(self, taken: Iterable[int], not_taken: Iterable[int]) -> None:
-        """Say of attempts in doubt which of them were taken, and which were not."""
+        """Set which attempts in doubt were taken, and which were not."""
         role = Role.ACCEPTED.value
         self._insert("UPDATE attempts SET role = ? WHERE id = ?", ((role, id_) for id_ in taken))
         self._insert("DELETE FROM attempts WHERE id = ?", ((id_,) for id_ in not_taken))
@@ -186,7 +186,7 @@ class ReportDatabase:
     # Out.
 
     def neighbours(self, attempt: KnownAttempt) -> Neighbours:
-        """Return when the witnesses were begun that are next to an attempt, by time and turn."""
+        """Return when the witnesses next to an attempt were begun, next by time and turn."""
         self._connection.executescript(_INDEXES)
         started_at, ended_at = attempt.times
         (before,) = self._execute(
@@ -209,10 +209,10 @@ class ReportDatabase:
         return Neighbours(before=before, after=after, until=until, is_in_order=bool(is_in_order))
 
     def want(self, doubts: Iterable[str], windows: Iterable[tuple[float, float]]) -> None:
-        """Say which numbers are asked for next: those of doubts, and of witnesses in windows.
+        """Select the numbers to read next: those of doubts, and of witnesses in windows.
 
-        `nameless` is then when messages without a number may have been sent, which may be
-        anybody's; None where no report lists one.
+        Also sets `nameless`: the time in which messages without a number, which may be anybody's,
+        may have been sent; None if no report lists one.
         """
         self._connection.executescript(_INDEXES)
         self._execute(_ROWS_INDEX)
@@ -234,7 +234,7 @@ class ReportDatabase:
         )
 
     def by_number(self) -> Iterator[tuple[list[KnownAttempt], list[ReportRow]]]:
-        """Yield the attempts and rows of numbers that may be the same, as far as wanted."""
+        """Yield the attempts and rows of the selected numbers, those that may be one together."""
         rows = groupby(self._execute(_ROWS), key=itemgetter(0))
         tail, found = next(rows, (None, iter(())))
         for wanted, attempts in groupby(self._execute(_ATTEMPTS), key=itemgetter(0)):
@@ -246,14 +246,14 @@ class ReportDatabase:
             )
 
     def set_present(self, ids: Iterable[int], late: Mapping[int, float]) -> None:
-        """Say which witnesses surely are in the report, and which of them `late` by how much."""
+        """Set which witnesses surely are in the report, and by how many seconds each is late."""
         self._insert("UPDATE attempts SET is_present = 1 WHERE id = ?", ((id_,) for id_ in ids))
         self._insert(
             "UPDATE attempts SET late = ? WHERE id = ?", ((by, id_) for id_, by in late.items())
         )
 
     def witnesses(self, found: Neighbours) -> Witnesses:
-        """Return what shows that the report lists the time of an attempt between these."""
+        """Return what the witnesses next to an attempt show about its time."""
         if found.before is None or found.after is None:
             return Witnesses(
                 before=found.before is not None, after=found.after is not None, all_present=False
@@ -270,7 +270,7 @@ class ReportDatabase:
         return Witnesses(before=True, after=True, all_present=not is_missing, late=late)
 
     def lacks(self, times: Collection[float]) -> bool:
-        """Return whether there are witnesses of these times, none of them surely in the report."""
+        """Return whether there are such times, but no witness of them is surely in the report."""
         asked = "SELECT max(is_present) FROM attempts WHERE is_witness AND started_at = ?"
         return bool(times) and not any(self._execute(asked, (at,)).fetchone()[0] for at in times)
 

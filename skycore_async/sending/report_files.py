@@ -1,11 +1,11 @@
-"""Sending reports as they are downloaded, kept in files.
+"""Keep sending reports in files, as they are downloaded.
 
 Rules:
 
-* A file is its owner's alone, and none that is there is written over: a report that comes in
-  several parts takes several names.
-* It has the time at which the report was asked for: what was sent later is not in it.
-* One that broke off is kept as far as it came, and said to be incomplete.
+* A file is readable by its owner alone, and no existing file is overwritten: a report in several
+  parts takes several names.
+* The time of the file is when the report was requested: what was sent later is not in it.
+* A report that broke off is kept as far as it came, and marked as incomplete.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ..runtime.private_files import private
 
 
 class ReportFiles:
-    """The files that begin with `path`; `saved` are those that were written.
+    """The files with names that begin with `path`; `saved` has those that were written.
 
-    Raises OSError where a file cannot be written.
+    Raises OSError if a file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class ReportFiles:
         self.saved: list[SavedReport] = []
 
     async def open(self, since: datetime, until: datetime, *, made_at: datetime) -> KeptReport:
-        """Return a new file for a report that is about this time."""
+        """Return a new file for a report of this period."""
         path, file = await anyio.to_thread.run_sync(self._opened)
         report = SavedReport(
             path=path, since=since, until=until, made_at=made_at, is_complete=False
@@ -56,7 +56,7 @@ class ReportFiles:
 
 
 class KeptReport:
-    """A report on its way into a file: `write` what comes, and `aclose` it in any case."""
+    """A file that a report is written to: `write` its parts, and `aclose` it in any case."""
 
     def __init__(self, file: Any, report: SavedReport, saved: list[SavedReport]) -> None:
         self._file = file
@@ -64,11 +64,11 @@ class KeptReport:
         self._saved = saved
 
     async def write(self, data: bytes) -> None:
-        """Write what comes next."""
+        """Write the next part."""
         await anyio.to_thread.run_sync(self._file.write, data)
 
     async def aclose(self, *, is_complete: bool = False) -> None:
-        """Close the file; again does nothing."""
+        """Close the file; do nothing if it is closed."""
         if self._file.closed:
             return
         with anyio.CancelScope(shield=True):

@@ -1,16 +1,16 @@
-"""Sending reports that the provider is asked for, no more often than it lets.
+"""Request sending reports from the provider, as often as it allows.
 
-Strategy: the doubts of a ledger say which periods are worth asking for; each is read in turn.
+Strategy: the doubts of a ledger tell which periods are worth requesting; each is read in turn.
 
 Rules:
 
-* Only the times of what is in doubt are asked for, and of what shows that a report lists it.
-* That the provider refuses for being asked too often is kept in the ledger, so that the next
+* Only the times of doubts and of their witnesses are requested.
+* If the provider refuses a request as too often, that is kept in the ledger, so that the next
   process waits, too.
-* A report was made when it was asked for, by the provider's clock as well: this machine's may be
-  ahead.
-* A part of a report that was given ends the row of refusals before it: the pause does not double.
-* How long a period may be is found out once, and not for each period: a look-up that is refused
+* A report was made when it was requested, by the provider's clock as well: this machine's clock
+  may be ahead.
+* Once a part of a report was granted, earlier refusals no longer double the pause.
+* The longest period that the account allows is found once, not for each period: a refused look-up
   counts, too.
 """
 
@@ -39,10 +39,10 @@ from .report import SendingReport
 from .report_files import ReportFiles
 from .settling import ReportSettling
 
-WAIT: Final = 600.0  # seconds for which a report is waited for at most
+WAIT: Final = 600.0  # seconds: the longest wait for the provider to allow a report
 
 
-# Of since, until, the longest `period` that is allowed, and the `files` to keep it in.
+# Takes since, until, the longest `period` that is allowed, and the `files` to keep reports in.
 OpenReport = Callable[..., SendingReport]
 
 
@@ -58,22 +58,22 @@ async def settle(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> Settlement:
-    """Ask for the reports that may end doubts, write what they prove, and return it.
+    """Request the reports that may end doubts, write what they prove, and return it.
 
-    Where the provider refuses for being asked too often, it is waited for, `wait` seconds in
-    all; what is left then stays in doubt.  Reports are kept in files that begin with `save`.
+    If the provider refuses a request as too often, wait for it, `wait` seconds in all; what is
+    left then stays in doubt.  Reports are kept in files with names that begin with `save`.
 
-    Raises ConfigurationError where it is no ledger that can be held against reports, and for a
-    word that is neither True nor False.
+    Raises ConfigurationError if `ledger` is not one of this package, and if a flag is neither True
+    nor False.
     """
     if not isinstance(ledger, BaseLedger):
         raise ConfigurationError(
             "ledger: doubts are settled in a MemoryLedger, SQLiteLedger or PostgresLedger, which"
             " the client has to have"
         )
-    for name, word in (("trust_absence", trust_absence), ("is_dry_run", is_dry_run)):
-        if not isinstance(word, bool):  # text would be a word for it, whatever it says
-            raise ConfigurationError(f"{name}: True or False is needed, not {type(word).__name__}")
+    for name, flag in (("trust_absence", trust_absence), ("is_dry_run", is_dry_run)):
+        if not isinstance(flag, bool):  # any text, even "false", would count as True
+            raise ConfigurationError(f"{name}: True or False is needed, not {type(flag).__name__}")
     settling = ReportSettling(
         ledger, after=after, trust_absence=trust_absence, is_dry_run=is_dry_run, clock=clock
     )
@@ -91,7 +91,7 @@ async def settle(
 
 
 class _Asking:
-    """Ask for reports, no more often than the provider lets, by what the ledger has of that."""
+    """Request reports, no more often than the provider allows by the ledger's record."""
 
     def __init__(
         self,
@@ -108,14 +108,14 @@ class _Asking:
         self._patience = patience
         self._sleep = sleep
         self._has_read = False
-        self._made_at = math.inf  # when the report was that is read
-        self._longest: timedelta | None = None  # period that the account allows, where it was told
-        self._refused: list[ReportRequest] = []  # the last one of this settle, where it was
+        self._made_at = math.inf  # when the report that is being read was made
+        self._longest: timedelta | None = None  # period that the account allows, if that is known
+        self._refused: list[ReportRequest] = []  # the last request made here, if it was refused
 
     async def ask(self, since: float, until: float) -> bool:
-        """Read the report about a time; False where no other is to be asked for now.
+        """Read the report of a period; return False if no other is to be requested now.
 
-        Raises Rejected where the account may have none at all.
+        Raises Rejected if the account may have no reports at all.
         """
         period = datetime.fromtimestamp(since, UTC), datetime.fromtimestamp(until, UTC)
         report = self._open_report(*period, period=self._longest)
@@ -133,7 +133,7 @@ class _Asking:
             except Rejected as error:
                 if not self._has_read:
                     raise
-                # What other reports told is no less true.
+                # What other reports told is still true.
                 self._settling.failed(str(error))
                 self._cover(report)
                 return False
@@ -141,7 +141,7 @@ class _Asking:
                 await self._note(ReportRequest(asked_at, refused=False, retry_after=0.0))
             if pause is None:
                 return True
-            # It may have come long after what was asked for first.
+            # The refusal may have come long after the first request.
             await self._note(
                 ReportRequest(self._settling.clock(), refused=True, retry_after=pause)
             )
@@ -155,7 +155,7 @@ class _Asking:
     async def _has_turn(self) -> bool:
         requests = await self._ledger.run(ListReportRequests())
         now = self._settling.clock()
-        # One by a clock that is ahead of this one stands before what was refused after it.
+        # A request by a clock ahead of this one sorts before what was refused after it.
         next_at = max(
             next_report_request(requests, now=now), next_report_request(self._refused, now=now)
         )
@@ -170,9 +170,9 @@ class _Asking:
         return True
 
     async def _read(self, report: SendingReport, asked_at: float) -> float | None:
-        """Read what is left of a report, and return None.
+        """Read what is left of a report.
 
-        Returns how long to wait where it was refused as asked for too often.
+        Returns the seconds to wait if it was refused as requested too often, else None.
         """
         since, until = report.since.timestamp(), report.until.timestamp()
         try:
@@ -197,7 +197,7 @@ class _Asking:
         return None
 
     def _by_either_clock(self, asked_at: float, dated: float | None) -> float:
-        """Return when a report was made that was just asked for, and say where clocks differ."""
+        """Return when a report was made that was just requested; note if the clocks differ."""
         if dated is None or (ahead := asked_at - dated) <= CLOCKS_APART:
             return asked_at
         self._settling.failed(
@@ -208,7 +208,7 @@ class _Asking:
         return dated
 
     def _cover(self, report: SendingReport) -> None:
-        """Take what was read of a report for complete up to where it was."""
+        """Note that a report is complete up to where it was read."""
         if report.covered_until > report.since:
             self._settling.covered(
                 report.since.timestamp(), report.covered_until.timestamp(), made_at=self._made_at

@@ -1,7 +1,7 @@
 """Whether to try again, and after how long.  Pure; the random number is injected.
 
-Only what is safe to send again, as `outcomes` has it, is ever tried again.
-Everything else is the caller's to decide, or nobody's.
+A message is tried again only if `outcomes` calls it safe to resend.  Anything else is for the
+caller to decide.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ DOUBLINGS: Final = 4  # and then no more: 8 seconds are the longest
 def pause_before_retry(
     error: SkycoreError, *, tries: int, max_attempts: int, chance: Callable[[], float]
 ) -> float | None:
-    """Return the seconds to wait before the next try, or None for no other.
+    """Return the seconds to wait before the next try; None if there is to be none.
 
-    `tries` is how many there were.  The pause is exponential with full jitter, which
-    keeps many clients that failed together from coming back together.
+    `tries` is how many there were.  The pause is exponential with full jitter, so that many
+    clients that failed together do not come back together.
     """
     if tries >= max_attempts or not meaning_of(error).safe_to_resend:
         return None

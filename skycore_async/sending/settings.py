@@ -1,4 +1,4 @@
-"""What a client is set to, checked once, when it is given."""
+"""The settings of a client, checked once, when they are given."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_THE_CLIENT: Final = (
     " SkycoreClient()"
 )
 
-# What each is to be, for what comes from a configuration as something else.
+# The types that settings must have: from a configuration they may come as others.
 _TEXT: Final = (str | None, "a str is")
 _NEEDED: Final[Mapping[str, tuple[Any, str]]] = MappingProxyType(
     {
@@ -33,7 +33,7 @@ _NEEDED: Final[Mapping[str, tuple[Any, str]]] = MappingProxyType(
         "timeout": (float | int, "a number of seconds is"),
         "max_attempts": (int, "a whole number is"),
         "max_segments": (int | None, "a whole number is"),
-        # Text would be a word for it, whatever it says.
+        # Any text, even "false", would count as True.
         "enforce_campaign_check": (bool, "True or False is"),
         "resend_in_doubt": (bool, "True or False is"),
         "ignore_opt_out": (bool, "True or False is"),
@@ -60,7 +60,7 @@ class Options(TypedDict, total=False):
 class Settings:
     """The settings of a client that apply to each message by itself.
 
-    Raises ConfigurationError where they cannot work.
+    Raises ConfigurationError if they cannot work.
     """
 
     api_key: Secret
@@ -102,13 +102,13 @@ class Settings:
         for name in ("from_", "campaign_ref"):
             if not Secret(getattr(self, name) or "").is_utf8:
                 raise ConfigurationError(f"{name}: it is no text in UTF-8")
-        if self.from_ == "":  # and was to be another than that of the environment
+        if self.from_ == "":  # it was given, and so is no wish for that of the environment
             raise ConfigurationError("from_: it is empty: give a short code, or None")
 
     def changed(self, options: Options) -> Settings:
-        """Return the settings that differ from these in `options`; what is secret leaves the dict.
+        """Return these settings with `options` changed; secrets are removed from the dict.
 
-        Raises TypeError for what is no option, with the one that was likely meant.
+        Raises TypeError for an unknown option, naming the one that was likely meant.
         """
         secret: dict[str, Any] = {}
         if "api_key" in options:
@@ -130,7 +130,10 @@ def _check_names(options: Options) -> None:
 
 
 def checked_address(given: Secret) -> str:
-    """Return the address of the API, or refuse what is none; one with a password in no frame."""
+    """Return the address of the API; ConfigurationError if it is none.
+
+    As it may have a password in it, no frame of a traceback has it in a local variable.
+    """
     try:
         wrong = _wrong_with(given.reveal())
     except TypeError:  # it is not even hashable
@@ -161,15 +164,15 @@ def _no_url(base_url: object) -> str:
 
 
 def or_environment(given: str | None, name: str, default: str = "") -> Secret:
-    """Return a setting as it was given, or where none was what stands in for it.
+    """Return the setting that was given, else that of the environment, else the default.
 
-    One that was given and is empty was to be another than that of the environment.
+    An empty setting that was given is returned as it is: the environment's was not wanted.
     """
     return Secret((os.environ.get(name) or default) if given is None else given)
 
 
 def checked_key(given: Secret) -> Secret:
-    """Return the key without the white space around it, or refuse what is none."""
+    """Return the key without white space around it; ConfigurationError if it is none."""
     if not isinstance(given.reveal(), str):
         raise ConfigurationError("api_key: a str is needed")
     # A key read from a file or the environment often ends in a line break.

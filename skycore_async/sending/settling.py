@@ -1,16 +1,16 @@
-"""Doubts held against the provider's sending reports, and ended where those prove something.
+"""Settle doubts by the provider's sending reports.
 
-Strategy: `ReportSettling` says which periods are worth asking for, takes reports in, wherever
-they come from, and writes in the end what they prove.  What that is, is decided in
-`ledger.report_decisions` and what it asks; `report_requests` asks the provider.
+Strategy: `ReportSettling` tells which periods are worth requesting, reads reports from any source,
+and in the end writes what they prove.  `ledger.report_decisions` decides what that is;
+`report_requests` requests reports from the provider.
 
 Rules:
 
-* One process does it at a time.  What changes in the ledger meanwhile is left as it is.
-* Only the times of what is in doubt are worth asking for, and those of its witnesses.
-* What ends frees rows for others: all is looked at until nothing more ends.
-* What stands in a doubt's way in a report stays told: a later one has to be about it, too.
-* A report that ends before its end proves what it lists, and nothing else.
+* One process settles at a time.  What changes in the ledger meanwhile is left as it is.
+* Only the times of doubts and of their witnesses are worth requesting.
+* A doubt that ends frees rows for others, so all are looked at until no more end.
+* A row that keeps a doubt open is remembered: a later report has to cover its time, too.
+* A report that breaks off proves what it lists, and nothing else.
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ _WRITTEN: Final = 500  # doubts that are ended in one transaction
 
 
 class ReportSettling:
-    """The doubts of a ledger, to be held against reports, as an async context manager.
+    """The doubts of a ledger, to be settled by reports; an async context manager.
 
-    After entering, `periods` are the times worth asking for, in seconds since 1970.  A report
-    is proof of absence from `after` seconds past the end of an attempt, and by witnesses; with
-    `trust_absence` without, unless it lacks the next ones.  With `is_dry_run` nothing is written.
+    Once entered, `periods` has the times worth requesting, in seconds since 1970.  A report proves
+    an attempt absent if it was made `after` seconds past its end and lists witnesses; with
+    `trust_absence` no witnesses are needed, unless the next accepted messages are missing.  With
+    `is_dry_run` nothing is written.
 
-    Raises ConfigurationError for an `after` that is none, and LedgerInUse where it is done
+    Raises ConfigurationError for an invalid `after`, and LedgerInUse if doubts are being settled
     elsewhere.
     """
 
@@ -89,11 +90,11 @@ class ReportSettling:
         self._is_dry_run = is_dry_run
         self.clock = clock
         self._complete: list[ReportPeriod] = []
-        self._problems: dict[str, bool] = {}  # and whether they are a report's
+        self._problems: dict[str, bool] = {}  # each with whether a report has it
         self._next_at: float | None = None
         self._told: dict[int, Finding] = {}
-        self._listed: dict[int, tuple[float, float]] = {}  # when what may be of an attempt
-        self._ended_by: dict[int, float] = {}  # where it may have been later than by its clock
+        self._listed: dict[int, tuple[float, float]] = {}  # times of rows that may be an attempt's
+        self._ended_by: dict[int, float] = {}  # if an attempt may have ended later than recorded
         self.periods: tuple[tuple[float, float], ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -121,11 +122,11 @@ class ReportSettling:
         made_at: float | None = None,
         is_complete: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Take in a report; `is_complete` is asked after its end.
+        """Read a report; `is_complete` is called after its end.
 
-        What was listed before an error counts, too.  Where `since` or `until` is not given, it
-        is the time of its first or last row.  Where `made_at` is not, it is taken to have been
-        made at the latest time that it shows, by a clock that may be ahead of this one.
+        Rows before an error count, too.  `since` and `until` default to the times of the first and
+        last row, and `made_at` to the latest time in the report, by a clock that may be ahead of
+        this one.
         """
         rows: list[ReportedMessage] = []
         try:
@@ -134,7 +135,7 @@ class ReportSettling:
                 if len(rows) >= _BATCH:
                     await self._database.run(self._database.add_rows, rows)
                     rows = []
-        finally:  # what was listed was sent, however the report ends
+        finally:  # each row was sent, however the report ends
             await self._database.run(self._database.add_rows, rows)
             await self._database.run(self._database.set_period, since, until)
         span = await self._database.run(self._database.span_of_rows)
@@ -143,15 +144,15 @@ class ReportSettling:
             self.covered(*span, made_at=shown if made_at is None else made_at)
 
     def covered(self, since: float, until: float, *, made_at: float) -> None:
-        """Say that what was read has all that the provider sent in a time."""
+        """Note that what was read has everything that the provider sent in a period."""
         self._complete.append(ReportPeriod(since=since, until=until, made_at=made_at))
 
     def cut_short(self, next_at: float) -> None:
-        """Say that not all could be asked for that is worth it, and from when it can be."""
+        """Note that not all worthwhile periods could be requested, and when they can be."""
         self._next_at = next_at
 
     def failed(self, problem: str, *, of_report: bool = True) -> None:
-        """Say why there was no report of a time, or not all of one, or what is wrong besides."""
+        """Note why there was no report, or not all of one, or what else is wrong."""
         self._problems[problem] = of_report
 
     # What they prove.
@@ -184,10 +185,9 @@ class ReportSettling:
         )
 
     async def would_prove(self, most: ReportPeriod) -> tuple[ReportPeriod, int] | None:
-        """Return which period of the report would prove more, and of how many; None for none.
+        """Return a period that would prove more, and for how many messages; None if none would.
 
-        That is of use where the report may be about more than its rows show, and about no more
-        than `most`.
+        This is for a report that may cover more than its rows show, but no more than `most`.
         """
         return await self._database.run(self._would_prove, most)
 
@@ -242,7 +242,7 @@ class ReportSettling:
         self._database.set_present(present, late)
 
     def _end(self, decisions: Mapping[int, DoubtDecision]) -> None:
-        """Take doubts for ended, as who settles next will, and look at their numbers again."""
+        """Treat doubts as ended from now on, and look at their numbers again."""
         taken: list[int] = []
         not_taken: list[int] = []
         for id_, decision in decisions.items():
@@ -257,14 +257,14 @@ class ReportSettling:
     def _obstructed(
         self, decided: tuple[MessageInDoubt, DoubtDecision | OpenReason]
     ) -> DoubtDecision | None:
-        """Return when reports list what may be of a message, where that leaves it open."""
+        """Return the times of rows that keep a message open, as a decision to write; else None."""
         doubt, reason = decided
         if reason not in BY_ROWS:
             return None
         known = listed_of(doubt.record)
         spans = [self._listed.get(id_) for id_ in doubt.attempts]
         found = (*spans, known, self._database.nameless)
-        # What is of no time a report cannot be about.
+        # A report cannot cover a time that is not finite.
         some = [each for each in found if each is not None and all(map(isfinite, each))]
         if not some or (listed := hull(some)) == known:
             return None
@@ -273,7 +273,7 @@ class ReportSettling:
     def _decide(
         self, doubt: MessageInDoubt, period: ReportPeriod | None = None
     ) -> DoubtDecision | OpenReason:
-        """Return what becomes of a message, were what was read the complete report of a period."""
+        """Return what becomes of a message, as if all that was read were a report of `period`."""
         complete = self._complete if period is None else [period]
         why_not = functools.partial(self._why_not_proven, complete)
         found = decide(doubt, self._told, why_not, trust_absence=self._trust_absence)
@@ -308,7 +308,7 @@ class ReportSettling:
         )
 
     def _attempts_behind(self, doubt: MessageInDoubt) -> list[KnownAttempt]:
-        """Return those attempts that a report has to be about."""
+        """Return the attempts that a report has to cover to end this doubt."""
         ids = {id_ for id_ in doubt.attempts if id_ in self._known.doubtful}
         for id_ in tuple(ids):
             if isinstance(decision := self._told.get(id_), Absent):

@@ -2,12 +2,11 @@
 
 Rules:
 
-* An async source is read by one task, as cancel scopes inside it demand, and
-  closed there.
-* What was not taken is still the caller's, but for the few that were read ahead
-  of an async source.
-* What a source raises is for its caller, `sys.exit()` too: raised in one of the client's tasks,
-  that would end the event loop, and break off what is in flight.
+* One task reads an async source and closes it, as cancel scopes inside the source demand.
+* Messages that were not taken remain with the caller, except for the few that were read ahead from
+  an async source.
+* An error of the source goes to the caller, even `sys.exit()`: raised in one of the client's
+  tasks, it would end the event loop, and break off what is in flight.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ AnySource = Iterable[Sendable] | AsyncIterable[Sendable]
 
 
 def made_source(source: AnySource, *, ahead: int) -> _SyncSource | _AsyncSource:
-    """Make what workers take messages from; of an async one, `ahead` may be read before."""
+    """Return what workers take messages from; of an async source, `ahead` may be read ahead."""
     if isinstance(source, AsyncIterable):
         return _AsyncSource(source, ahead)
     return _SyncSource(source)
@@ -68,13 +67,13 @@ class _AsyncSource:
         self._error: BaseException | None = None
 
     def open(self) -> None:
-        # Not before: who makes a stream has to close it.
+        # Not earlier, since the stream has to be closed.
         self._give, self._taken = anyio.create_memory_object_stream[Sendable](self._ahead)
 
     async def take(self) -> Sendable | None:
         try:
             try:
-                return self._taken.receive_nowait()  # without a turn of the loop, as most can be
+                return self._taken.receive_nowait()  # which mostly works, and saves a loop turn
             except anyio.WouldBlock:
                 return await self._taken.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -91,7 +90,7 @@ class _AsyncSource:
                     except anyio.WouldBlock:
                         await self._give.send(message)
             except anyio.BrokenResourceError as error:
-                if not self._is_stopped:  # and so of the source, as a stream of anyio's is one
+                if not self._is_stopped:  # then the source raised it, being a stream of anyio's
                     self._error = error
             except (Exception, SystemExit) as error:  # noqa: BLE001 - the caller is to have it
                 self._error = error
@@ -100,12 +99,12 @@ class _AsyncSource:
                 if not self._reading.cancel_called:
                     self._error = RuntimeError("the source of the messages was cancelled")
                 raise
-            # Nobody else can close it in the task that its own scopes belong to.
+            # Its own cancel scopes belong to this task, so it is closed here.
             if isinstance(self._messages, AsyncGenerator):
                 await self._messages.aclose()
 
     async def _read(self) -> Sendable | None:
-        if self._is_stopped:  # while this task was not yet begun, or was handing a message on
+        if self._is_stopped:  # before this task began, or while it passed a message on
             return None
         self._is_reading = True
         try:
@@ -118,7 +117,7 @@ class _AsyncSource:
     def stop(self) -> None:
         self._is_stopped = True
         self._taken.close()
-        # Only where the source itself waits: it unwinds by itself then, while a
-        # cancellation outside it would meet scopes of its own still open.
+        # Only while the source itself waits, so that it unwinds: cancelling at any other point
+        # would leave cancel scopes of its own open.
         if self._is_reading:
             self._reading.cancel()

@@ -1,6 +1,7 @@
-"""What telemetry is told of a message, which costs the message nothing but the time it takes.
+"""Tell telemetry about a message.
 
-Rule: what telemetry raises ends here, or in `GuardedTelemetry`.
+Rule: an error that telemetry raises ends here, or in `GuardedTelemetry`: it costs a message
+nothing.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def in_trace(telemetry: Telemetry, prepared: PreparedSend) -> PreparedSend:
-    """Return a message in the trace of its caller, where it is sent in another task."""
+    """Return a message with the trace of its caller, as another task will send it."""
     try:
         return attrs.evolve(prepared, trace=telemetry.here())
     except BaseException as raised:
         if not is_accident(raised):
             raise
-        return prepared  # it costs the trace, and no message
+        return prepared  # without a trace
 
 
 async def told(telemetry: Telemetry, prepared: PreparedSend, tries: Awaitable[Outcome]) -> Outcome:
-    """Return what comes of all tries to send a message, and tell telemetry of it."""
+    """Return the outcome of all tries to send a message, and tell it to telemetry."""
     base_url, parent = prepared.settings.base_url, prepared.trace
     with GuardedTelemetry(
         lambda: telemetry.sending(base_url, parent=parent), what="what came of an SMS"
