@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
+from .dialect import Dialect
 from .list_rows import BegunCount, EndedRow, MessageLine
 from .model import MessageState
 from .reader import LONG_PAGE, Page, page_of
@@ -21,16 +22,11 @@ _LINE: Final = (
 
 
 class ListStatements:
-    """Statements over the table `messages`, and others with `schema` before their names.
+    """Statements of a `dialect` over `messages`: their table, or a query in its place."""
 
-    `value` is the placeholder of a value, `named` an expression that extracts from `events.raw`
-    what names the carrier, as JSON, and `integer` a conversion to an integer.
-    """
-
-    def __init__(
-        self, *, messages: str, schema: str, value: str, named: str, integer: str
-    ) -> None:
-        events, submissions = f"{schema}events", f"{schema}submissions"
+    def __init__(self, dialect: Dialect, messages: str) -> None:
+        value = dialect.value
+        events, submissions = f"{dialect.schema}events", f"{dialect.schema}submissions"
         within = f"messages.id > {value} AND messages.id <= {value}"
         self.line = (
             f"SELECT {_LINE}, (SELECT count(*) FROM {submissions} AS own"
@@ -38,7 +34,7 @@ class ListStatements:
             "  WHERE own.tracking_id = messages.plain_id AND own.message = messages.id)"
         )
         self.begun = (
-            f"SELECT {integer.format(f'started_at / {value}')}, state, settled_by,"
+            f"SELECT {dialect.integer.format(f'started_at / {value}')}, state, settled_by,"
             f" CASE WHEN state IN {_REFUSED} THEN code END, count(*),"
             " min(started_at), max(started_at), campaign_ref, tags, coalesce(sum(segments), 0),"
             " count(*) - count(segments)"
@@ -51,7 +47,7 @@ class ListStatements:
         self.ended = (
             "SELECT messages.id, messages.state, messages.reason,"
             " CASE WHEN happened = at THEN at - started_at END,"
-            f" CASE WHEN events.raw IS NOT NULL THEN {named} END"
+            f" CASE WHEN events.raw IS NOT NULL THEN {dialect.carrier} END"
             f" FROM {messages} LEFT JOIN {of_ended.format(f' AND events.state IN {_ENDED}')}"
             " ORDER BY messages.id, at IS NULL, at, events.state = 'failed', identity"
         )
@@ -59,7 +55,7 @@ class ListStatements:
             f"SELECT DISTINCT messages.id FROM {messages} JOIN {of_ended.format('')}"
             f" AND lower(events.raw) LIKE {value}"
         )
-        self.last_id = f"SELECT coalesce(max(id), 0) FROM {schema}messages"
+        self.last_id = f"SELECT coalesce(max(id), 0) FROM {dialect.schema}messages"
 
 
 class ListReader(ABC):

@@ -37,7 +37,7 @@ IS_SURE: Final = (
     f"{IS_BEGUN} AND state NOT IN ('sending', 'in_doubt') AND settled_by IS NULL"
     " AND doubted IS NOT TRUE"
 )
-REPORT_REQUESTS: Final = "asked_at, refused, retry_after FROM look_ups ORDER BY asked_at DESC"
+REPORT_REQUESTS: Final = "asked_at, refused, retry_after FROM {}look_ups ORDER BY asked_at DESC"
 
 
 class Unreadable(Exception):

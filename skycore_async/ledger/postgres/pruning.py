@@ -30,7 +30,7 @@ from ...runtime.logs import log
 from ..model import MessageRecord
 from ..pruning import pruned_name
 from . import statements
-from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, PostgresReader
+from .reader import DIALECT, MESSAGE, PostgresReader
 
 NO_ROW: Final = "null"  # what is in a chunk in place of a pruned message, as JSON
 
@@ -39,7 +39,7 @@ _PAUSE: Final = 0.05  # seconds between two looks at the writers
 _MARK: Final = "UPDATE skycore.pruned SET until = greatest(until, %s)"
 _LAST_PRUNABLE: Final = f"""
 SELECT coalesce(max(received), 0) FROM skycore.events
-WHERE tracking_id IN (SELECT tracking_id {OLD_SUBMISSIONS})
+WHERE tracking_id IN (SELECT tracking_id {DIALECT.old_submissions})
 """
 _WRITERS: Final = """
 SELECT DISTINCT virtualtransaction FROM pg_locks
@@ -104,14 +104,15 @@ class PostgresPruning(PostgresReader):
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
         """Return the messages there that may be pruned, locked after their submissions."""
         rows = self._execute(
-            f"SELECT id FROM skycore.messages WHERE id > %s AND id <= %s AND {MAY_BE_PRUNED}",
+            "SELECT id FROM skycore.messages"
+            f" WHERE id > %s AND id <= %s AND {DIALECT.may_be_pruned}",
             (after, until, before),
         )
         ids = [id_ for (id_,) in rows]
         self._execute(_LOCK_SUBMISSIONS, (ids,))
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM skycore.messages WHERE id = ANY(%s) AND {MAY_BE_PRUNED}"
-            " ORDER BY id FOR UPDATE",
+            f"SELECT {MESSAGE.listed} FROM skycore.messages"
+            f" WHERE id = ANY(%s) AND {DIALECT.may_be_pruned} ORDER BY id FOR UPDATE",
             (ids, before),
         )
         return list(map(MESSAGE.value, rows))
@@ -146,11 +147,11 @@ class PostgresPruning(PostgresReader):
         """Remove some notifications that have no message, and return how many there were."""
         removed = self._execute(
             "DELETE FROM skycore.events WHERE id IN"
-            f" (SELECT id {OLD_TEXTS} ORDER BY received LIMIT {_AT_ONCE})",
+            f" (SELECT id {DIALECT.old_texts} ORDER BY received LIMIT {_AT_ONCE})",
             (before,),
         )
         rows = self._execute(
-            f"SELECT tracking_id {OLD_SUBMISSIONS} ORDER BY tracking_id LIMIT {_AT_ONCE}"
+            f"SELECT tracking_id {DIALECT.old_submissions} ORDER BY tracking_id LIMIT {_AT_ONCE}"
             " FOR UPDATE",
             (before,),
         )

@@ -14,7 +14,7 @@ from typing import Final
 from ..model import MessageRecord, SendIntent, StoredNotification
 from ..pruning import pruned_name
 from . import statements
-from .reader import MAY_BE_PRUNED, MESSAGE, OLD_SUBMISSIONS, OLD_TEXTS, SQLiteReader
+from .reader import DIALECT, MESSAGE, SQLiteReader
 
 _AT_ONCE: Final = 500  # notifications without a message, or their submissions
 # A later message has the tracking id of one that was pruned.
@@ -41,7 +41,7 @@ class SQLitePruning(SQLiteReader):
         """Return the time of the last that has a tracking id, no message, and may be pruned."""
         (last,) = self._one(
             "SELECT coalesce(max(received), 0.0) FROM events"
-            f" WHERE tracking_id IN (SELECT tracking_id {OLD_SUBMISSIONS})",
+            f" WHERE tracking_id IN (SELECT tracking_id {DIALECT.old_submissions})",
             before,
         )
         return float(last)
@@ -49,7 +49,8 @@ class SQLitePruning(SQLiteReader):
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
         """Return the messages there that may be pruned."""
         rows = self._execute(
-            f"SELECT {MESSAGE.listed} FROM messages WHERE id > ? AND id <= ? AND {MAY_BE_PRUNED}",
+            f"SELECT {MESSAGE.listed} FROM messages"
+            f" WHERE id > ? AND id <= ? AND {DIALECT.may_be_pruned}",
             (after, until, before),
         ).fetchall()
         return list(map(MESSAGE.value, rows))
@@ -102,11 +103,12 @@ class SQLitePruning(SQLiteReader):
     def prune_notifications(self, before: float) -> int:
         """Remove some notifications that have no message, and return how many there were."""
         found = self._execute(
-            f"DELETE FROM events WHERE id IN (SELECT id {OLD_TEXTS} LIMIT {_AT_ONCE})", (before,)
+            f"DELETE FROM events WHERE id IN (SELECT id {DIALECT.old_texts} LIMIT {_AT_ONCE})",
+            (before,),
         )
         count = int(found.rowcount)
         rows = self._execute(
-            f"SELECT tracking_id {OLD_SUBMISSIONS} LIMIT {_AT_ONCE}", (before,)
+            f"SELECT tracking_id {DIALECT.old_submissions} LIMIT {_AT_ONCE}", (before,)
         ).fetchall()
         count += sum(self._remove(plain_id, message=None) for (plain_id,) in rows)
         if count:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skycore_async import DeliveryReceipt, FailureReason, parse_postback
-from skycore_async.ledger import list_commands
+from skycore_async.ledger import list_commands, list_statements
 from skycore_async.ledger.list_commands import CountMessages, ListLines
 from skycore_async.ledger.list_rows import CountedPage, EndedKind, MessageLine
 from skycore_async.ledger.list_rows import NamedCarrier as Carrier
@@ -158,8 +158,8 @@ def test_a_list_has_every_message_of_a_state_once(
     """However few there are in a page, and where whole pages have none of them."""
     for module in (list_commands, reader):
         monkeypatch.setattr(module, "SPAN", span)
-    monkeypatch.setattr(reader, "LONG_PAGE", size)
-    monkeypatch.setattr(reader, "_PAGE", size)
+    monkeypatch.setattr(list_statements, "LONG_PAGE", size)
+    monkeypatch.setattr(reader.SQLiteReader, "_page", size)
     states = [*islice(product(("delivered", "in_doubt", "delivered", "not_sent")), 4)] * 3
     given = [delivery(state, key=f"k{n}") for n, (state,) in enumerate(states)]
     given += [delivery("rejected", key="x")] * 8
