@@ -50,4 +50,11 @@ def check_agreed(tls: ssl.SSLObject) -> None:
 
 @functools.cache
 def _by_default(*_named: str | None) -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # which names no file; that of TLS is one as well
+        wrong = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    trusted = next(filter(os.environ.get, _NAMING), None)  # of the two, httpx takes the first
+    named = [name for name in (trusted, "SSLKEYLOGFILE") if name and os.environ.get(name)]
+    see = " and ".join(f"{name}={os.environ[name]!r}" for name in named) or "the package certifi"
+    raise ConfigurationError(f"the certificates to trust cannot be loaded: {wrong}: see {see}")

@@ -112,6 +112,25 @@ def test_the_environment_is_looked_at_at_the_start(
     )
 
 
+def test_certificates_that_cannot_be_loaded_are_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`send` showed a traceback, and `bulk` said that there was no file of recipients."""
+    rows, nowhere = tmp_path / "rows.csv", str(tmp_path / "nowhere.pem")
+    rows.write_text("to\n15551234888\n")
+    environment = {
+        "SKYCORE_API_KEY": KEY,
+        "SKYCORE_FROM": "60856",
+        "SKYCORE_HOME": str(tmp_path),
+        "SSL_CERT_FILE": nowhere,
+    }
+    for command in (["send", "15551234888", "Hi"], ["bulk", str(rows), "--text", "Hi", "--yes"]):
+        done = CliRunner().invoke(skycore, command, env=environment)
+        assert done.exit_code == 2
+        assert f"No such file or directory: see SSL_CERT_FILE='{nowhere}'" in done.stderr
+        assert "rows.csv: No such file" not in done.stderr
+
+
 PROXIES = [
     "gopher://user:s3cret@proxy.example",
     "http://user:s3cret@proxy:port",

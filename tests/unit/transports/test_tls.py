@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skycore_async.errors import ConfigurationError
-from skycore_async.transports.tls import ssl_context
+from skycore_async.transports.tls import _by_default, ssl_context
 from tests.support.fault_server import CERTIFICATE, client_context
 
 
@@ -30,6 +31,29 @@ def test_another_file_in_the_environment_is_another_context(
     trusted.write_text(CERTIFICATE, "ascii")
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     assert ssl_context(True).cert_store_stats()["x509"] == 1 < world.cert_store_stats()["x509"]
+
+
+UNREADABLE: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "No such file or directory": ("SSL_CERT_FILE", lambda folder: folder / "ca.pem"),
+    "NO_CERTIFICATE_OR_CRL_FOUND": ("SSL_CERT_FILE", lambda _: Path(__file__)),
+    "Is a directory": ("SSL_CERT_FILE", lambda folder: folder),
+    "No such file or director[y]": ("SSLKEYLOGFILE", lambda folder: folder / "nowhere" / "keys"),
+}
+
+
+@pytest.mark.parametrize("wrong", UNREADABLE)
+def test_what_cannot_be_loaded_is_named(
+    wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The error of the system names nothing: `skycore bulk` gave it the name of the recipients."""
+    for each in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(each, raising=False)
+    name, make = UNREADABLE[wrong]
+    monkeypatch.setenv(name, str(path := make(tmp_path)))
+    _by_default.cache_clear()
+    with pytest.raises(ConfigurationError, match=f"{wrong}: see {name}='{path}'") as caught:
+        ssl_context(True)
+    assert caught.value.__context__ is None
 
 
 def test_what_was_asked_for_is_used() -> None:
