@@ -9,6 +9,8 @@ Rules:
 * `written` is set before the only write, whatever the socket then takes.
 * An answer counts once the request is out, as it may come before.
 * What comes while nobody waits for it makes the connection unusable.
+* What came is read before it is said that the time is over.  Where the process was stopped for
+  longer, as by Ctrl-Z, the wait of its event loop ends with nothing, and its timers come first.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class AsyncioConnection(asyncio.Protocol):
         self._is_writing = False
         self._answer: Response | None = None  # which waits for the request to be out
         self._deadline = self._goes_off = math.inf
+        self._has_looked = False  # for what came, after the time was over
         self._timer: asyncio.TimerHandle | None = None
 
     # What a transport does with it.
@@ -79,6 +82,7 @@ class AsyncioConnection(asyncio.Protocol):
         waiter: asyncio.Future[Response | None] = self._loop.create_future()
         self._waiter = waiter
         self._expire_at(self._loop.time() + timeout)
+        self._has_looked = False
         try:
             self.written = True
             self._transport.write(request)
@@ -203,6 +207,9 @@ class AsyncioConnection(asyncio.Protocol):
             return
         if self._loop.time() < self._deadline:
             self._expire_at(self._deadline)
+        elif not self._has_looked and self._readiness.is_readable():
+            self._has_looked = True
+            self._expire_at(self._loop.time())  # after the loop has looked, too
         else:
             self._waiter.set_result(None)
 

@@ -19,6 +19,7 @@ from .socket_probe import Readiness, has_more
 from .tls import check_agreed, offer_http_1_1
 
 _MOST: Final = 65536  # bytes of one read
+_LAST_LOOK: Final = 0.1  # seconds for what came in time, and is not read yet
 
 
 class StreamConnection:
@@ -45,15 +46,23 @@ class StreamConnection:
         self, request: bytes, reader: AnswerReader, timeout: float
     ) -> Response | None:
         """Write a request, once, and return its answer; None where none comes in time."""
+        is_out = False
         with anyio.move_on_after(timeout):
             self.written = True
             await self._send(request)
-            while came := await self._receive():
-                answer = reader.feed(came)
-                if answer is not None:
-                    return answer
-            return reader.end()
+            is_out = True
+            return await self._answer(reader)
+        if is_out and self._readiness.is_readable():
+            with anyio.move_on_after(_LAST_LOOK):
+                return await self._answer(reader)
         return None
+
+    async def _answer(self, reader: AnswerReader) -> Response:
+        while came := await self._receive():
+            answer = reader.feed(came)
+            if answer is not None:
+                return answer
+        return reader.end()
 
     async def _send(self, request: bytes) -> None:
         """Send it; at once, where it goes into the socket whole, as it nearly always does."""
