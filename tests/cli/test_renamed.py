@@ -206,6 +206,62 @@ def test_a_ledger_that_was_made_anew_is_none_that_knows(sent: Simulator) -> None
     assert sent.billed == len(ROWS)
 
 
+def back_up(ledger: str) -> Path:
+    with closing(sqlite3.connect(ledger)) as shell:
+        shell.execute("VACUUM INTO 'backup.db'")
+    return Path("backup.db")
+
+
+@pytest.mark.slow
+def test_a_backup_of_its_ledger_is_none_that_knows(simulator: Simulator) -> None:
+    """What was sent since is not in it; put back, the ledger that has it goes on."""
+    assert run("promo.csv", "--limit", "30").exit_code == 0
+    backup = back_up("promo.db")
+    assert run("promo.csv", "--limit", "20").exit_code == 0
+    Path("promo.db").rename("lost.db")
+    backup.rename("promo.db")
+    for dry in (["--dry-run"], []):
+        done = run("promo.csv", *dry)
+        assert (
+            "the ledger promo.db had 50 messages when campaign 'promo' was last sent with it, and"
+            " has 30 now"
+        ) in done.stderr
+    assert done.exit_code == 2
+    assert simulator.billed == 50
+    Path("lost.db").replace("promo.db")
+    assert run("promo.csv").exit_code == 0
+    assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_a_word_sends_what_a_backup_does_not_know_and_is_asked_for_once(
+    simulator: Simulator,
+) -> None:
+    """Who has no other ledger goes on with that one."""
+    assert run("promo.csv", "--limit", "30").exit_code == 0
+    backup = back_up("promo.db")
+    assert run("promo.csv", "--limit", "20").exit_code == 0
+    backup.replace("promo.db")
+    assert run("promo.csv", "--limit", "10", "--yes-send-again").exit_code == 0
+    assert run("promo.csv").exit_code == 0
+    assert simulator.billed == len(ROWS) + 20
+
+
+@pytest.mark.slow
+def test_a_backup_is_good_enough_where_nothing_is_to_be_sent(simulator: Simulator) -> None:
+    """Nor is it one of another campaign, which was sent with the same ledger since."""
+    assert run("promo.csv", "--limit", "30").exit_code == 0
+    sheet("other.csv", [f"1666{row[4:]}" for row in ROWS])
+    assert run("other.csv", "--ledger", "promo.db", "--limit", "30").exit_code == 0
+    backup = back_up("promo.db")
+    assert run("other.csv", "--ledger", "promo.db").exit_code == 0
+    backup.replace("promo.db")
+    sheet("other.csv", [f"1666{row[4:]}" for row in ROWS[:30]])
+    assert run("other.csv", "--ledger", "promo.db").exit_code == 0
+    assert run("promo.csv").exit_code == 0
+    assert simulator.billed == 2 * len(ROWS)
+
+
 @pytest.mark.slow
 def test_a_campaign_that_began_nothing_is_not_asked_about(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch

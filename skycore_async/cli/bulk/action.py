@@ -37,11 +37,12 @@ from ..ui.options import read_api_key
 from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
 from ..ui.times import time_of
-from .campaigns_before import Before, begun_before, has_sent, note_begun, note_sent
+from .campaigns_before import begun_before, has_sent, note_begun, note_sent
 from .estimate import Estimate, Survey
 from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
 from .judged_rows import JudgedRows
 from .ledger_asked_about import LedgerCounts
+from .messages_before import BegunBefore, older_ledger
 from .options import BulkOptions
 from .other_addresses import tell_of_others
 from .preflight import survey_by_database, survey_by_ledger, write_rejects
@@ -99,13 +100,13 @@ def _run(options: BulkOptions) -> int:
         estimate, known, rejects, sketch = _read(options, kept)
         tell_of_others(options.place, estimate.known)
         with rejects:
-            if options.dry_run:
-                if options.rejects is not None:
-                    write_rejects(options.known_ledger, kept, rejects)
-                return _end_of_dry_run(options, estimate, _before(options, sketch, known))
-            if options.cluster is not None:
+            if options.dry_run and options.rejects is not None:
+                write_rejects(options.known_ledger, kept, rejects)
+            if options.cluster is not None and not options.dry_run:
                 _database(options.cluster).check_to_write()
-            before = _before(options, sketch, known)
+            before = _before(options, sketch, known, estimate.to_send)
+            if options.dry_run:
+                return _end_of_dry_run(options, estimate, before)
             settle = ask(options.words_given(), estimate, known, before)
             is_new, now = before is None and not options.yes_send_again, time.time()
             check_begun_meanwhile(note_begun(options.place, sketch, now=now, is_new=is_new))
@@ -115,10 +116,7 @@ def _run(options: BulkOptions) -> int:
             counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
             note = FirstNote(options.place, sketch if is_new else None)
             run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            sending = attrs.evolve(
-                options.send_options(api_key, settle=settle, known=known),
-                none_begun=note.take_back,
-            )
+            sending = options.send_options(api_key, settle=settle, known=known, note=note)
             end = _send(options, run, sending)
             rejects.is_whole = not (end.interrupted or end.halted or options.limit)
             end = _closed(rejects, end)
@@ -255,17 +253,20 @@ def _show(options: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estim
         say(f"{'opt-outs':<13} {count} in {shown(shared.path)}", err=options.as_json)
 
 
-def _before(options: BulkOptions, sketch: Sketch, known: LedgerCounts) -> Before | None:
+def _before(
+    options: BulkOptions, sketch: Sketch, known: LedgerCounts, to_send: int
+) -> BegunBefore | None:
     has_ledger = known.messages > 0
+    if has_ledger and to_send and (older := older_ledger(options.place, known.messages)):
+        return older
     if options.cluster is not None:
         has_ledger = _database(options.cluster).has_campaign(options.campaign_name)
-    if not has_ledger and (options.cluster is not None or options.known_ledger is not None):
-        # It may have been made anew, as a file is by whoever listens.
+    if not has_ledger and (options.cluster or options.known_ledger):  # as a listener makes one
         has_ledger = not has_sent(options.place)
     return begun_before(options.place, sketch, has_ledger=has_ledger)
 
 
-def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: Before | None) -> int:
+def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: BegunBefore | None) -> int:
     why = estimate.obstacle(options.max_segments)
     if options.as_json:
         found = attrs.asdict(estimate, recurse=False)

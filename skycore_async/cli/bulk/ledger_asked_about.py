@@ -10,16 +10,21 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from typing import Final
 
+import anyio
+import anyio.to_thread
 import attrs
 
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
 from ...ledger.model import MessageState
 from ..ui.output import number_of
+
+_EVERY: Final = 5.0  # seconds
 
 Doubts = frozenset[tuple[str, datetime]]  # keys, and when the attempts began
 
@@ -44,12 +49,12 @@ class LedgerCounts:
 
 @asynccontextmanager
 async def as_asked_about(
-    ledger: BaseLedger, known: LedgerCounts, none_begun: Callable[[], object], *, name: str
+    ledger: BaseLedger, known: LedgerCounts, note_messages: Callable[[int], object], *, name: str
 ) -> AsyncIterator[None]:
     """Raise LedgerError where a ledger is not the one that is `known`, or has more in doubt.
 
-    It had as many messages, as none is ever removed from one.  Where it has none in the end,
-    `none_begun` is called.
+    It had as many messages, as none is ever removed from one.  `note_messages` is told how many
+    it has in the end.
     """
     has = (await ledger.summary()).total
     if has < known.messages:
@@ -66,5 +71,21 @@ async def as_asked_about(
         )
     yield
     with suppress(LedgerError):  # as where it was moved, and nobody knows
-        if not (await ledger.summary()).total:
-            none_begun()
+        note_messages((await ledger.summary()).total)
+
+
+async def note_now_and_then(
+    ledger: BaseLedger,
+    note: Callable[[int], object],
+    *,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+) -> None:
+    """Have it noted every few seconds how many messages a ledger has, until it is cancelled.
+
+    What was sent within such a time before a kill is not missed in an older one.
+    """
+    while True:
+        await sleep(_EVERY)
+        with suppress(LedgerError):  # which the next message is told
+            count = (await ledger.summary()).total
+            await anyio.to_thread.run_sync(note, count)

@@ -30,7 +30,7 @@ from .campaigns_before import Place
 from .files import STANDARD_INPUT, stem_of
 from .hours_survey import HoursSurvey
 from .ledger_asked_about import LedgerCounts
-from .questions import WordsGiven
+from .questions import FirstNote, WordsGiven
 from .rejects_before import RejectsBefore
 from .rows import RowOptions
 from .send_options import SendOptions
@@ -184,7 +184,12 @@ class BulkOptions:
         return self.resend_in_doubt and self.yes
 
     def send_options(
-        self, api_key: Secret | None, *, settle: bool, known: LedgerCounts
+        self,
+        api_key: Secret | None,
+        *,
+        settle: bool,
+        known: LedgerCounts,
+        note: FirstNote,
     ) -> SendOptions:
         """Return what concerns the sending; `known` is what the ledger had when it was asked."""
         return SendOptions(
@@ -199,6 +204,7 @@ class BulkOptions:
             resends_once=self.resends_once,
             settle=settle,
             known=known,
+            note_messages=note.note_messages,
             listening=self.listening,
             start=self.start,
             hours=self.hours or ANY_TIME,

@@ -19,6 +19,7 @@ from ..ui.output import fail, number_of, say
 from .campaigns_before import Before, Place, note_none_sent, note_sent
 from .estimate import Estimate
 from .ledger_asked_about import LedgerCounts
+from .messages_before import BegunBefore, note_messages
 from .resemblance import Sketch
 from .settle_first import is_to_settle
 
@@ -35,7 +36,9 @@ class WordsGiven:
     max_segments: int | None
 
 
-def ask(given: WordsGiven, estimate: Estimate, known: LedgerCounts, before: Before | None) -> bool:
+def ask(
+    given: WordsGiven, estimate: Estimate, known: LedgerCounts, before: BegunBefore | None
+) -> bool:
     """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
     if known.messages:
         say(_known_before(known, resend_in_doubt=given.resend_in_doubt), err=True)
@@ -89,24 +92,29 @@ class FirstNote:
                 raise LedgerError(_words_against(found))
             self._noted = found
 
-    def take_back(self) -> None:
-        """Note that there is none after all, as the ledger could not have its intent."""
-        if self._noted:
-            note_none_sent(self._place)
+    def note_messages(self, count: int) -> None:
+        """Note how many messages the ledger has, by which an older one is known.
+
+        Where it has none, there is none after all: it could not have the intent.
+        """
+        if self._noted is not None:
+            note_messages(self._place, count)
+            if self._noted and not count:
+                note_none_sent(self._place)
 
 
-def _refuse_to_send_again(before: Before) -> NoReturn:
+def _refuse_to_send_again(before: BegunBefore) -> NoReturn:
     fail(_words_against(before))
 
 
-def _words_against(before: Before) -> str:
+def _words_against(before: BegunBefore) -> str:
     return (
         f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
         f" for which --yes-send-again is needed; {before.how_to_go_on}"
     )
 
 
-def _ask_to_send_again(before: Before, *, asks: bool) -> None:
+def _ask_to_send_again(before: BegunBefore, *, asks: bool) -> None:
     if not asks:
         _refuse_to_send_again(before)
     say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)

@@ -53,7 +53,7 @@ from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
 from .judged_rows import JudgedRows
-from .ledger_asked_about import as_asked_about
+from .ledger_asked_about import as_asked_about, note_now_and_then
 from .lookup import as_known_now, entries_for, outcomes
 from .preflight import AT_A_TIME, marked
 from .progress import BulkCounters, End, how_to_go_on, show_plain, why_stopped
@@ -138,7 +138,7 @@ class Run:
                     ),
                 ),
                 SQLiteLedger(path) as ledger,
-                as_asked_about(ledger, options.known, options.none_begun, name=str(path)),
+                as_asked_about(ledger, options.known, options.note_messages, name=str(path)),
                 sharing(ledger, options.opt_outs, name=options.full_name) as telling,
                 _receiving(ledger, telling, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,
@@ -153,6 +153,7 @@ class Run:
                         self._break_off = settling.cancel
                         await settle_first(client)
                 beside.start_soon(show)
+                beside.start_soon(note_now_and_then, ledger, options.note_messages)
                 if options.listening is not None:
                     beside.start_soon(count_awaited, ledger, self._counters)
                 await self._send_all(client, ledger, options)

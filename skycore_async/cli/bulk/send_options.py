@@ -35,7 +35,8 @@ class SendOptions:
     resend_in_doubt: bool = False
     resends_once: bool = False
     known: LedgerCounts  # what the ledger had when somebody was asked
-    none_begun: Callable[[], object] = lambda: None  # called where it has no message in the end
+    # Told now and then, and in the end, how many messages it has.
+    note_messages: Callable[[int], object] = lambda _count: None
     settle: bool = False
     listening: Listening | None = None
     start: datetime | None = None
