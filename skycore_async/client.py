@@ -73,12 +73,12 @@ class SkycoreClient:
     whatever the transport.  `timeout`, in seconds, at most a day, bounds everything that one
     message takes, and `max_attempts` how often one that was proven not sent is tried in it.
 
-    Without `transport` and `http_client` the connections are this client's own,
-    made by httpx, or with `transport="fast"` by `DirectTransport`, for volume; through the
-    proxy that the environment names for `base_url` (HTTPS_PROXY, NO_PROXY).
-    `http_client` sends over an `AsyncClient` of the caller's, of httpx or httpx2, with a new
-    connection for each message, and never closes it here; `transport` over any `Transport`,
-    which is closed.  `method="GET"` puts the API key into the URL, where proxies and logs see it.
+    Without `transport` and `http_client` the connections are this client's own, made by httpx, or
+    with `transport="fast"` by `DirectTransport`, for volume; through the proxy that the
+    environment names for `base_url` (HTTPS_PROXY, NO_PROXY).  `http_client` sends over an
+    `AsyncClient` of the caller's, of httpx or httpx2, with a new connection for each message, and
+    never closes it here; `transport` over any `Transport`, which is closed.  `method="GET"` puts
+    the API key into the URL, for proxies and logs to see, and lets a proxy send a message twice.
 
     `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
     the `key` of a message does nothing, which a warning says once.
