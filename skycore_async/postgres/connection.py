@@ -138,6 +138,13 @@ class Database:
         """
         return self._opened(self.connect, self._check)
 
+    def open_to_migrate(self) -> Connection:
+        """Connect as `connect` does, whatever tables there are.
+
+        Raises LedgerError where it cannot be reached, or takes no writes.
+        """
+        return self._opened(self.connect, lambda _: None)
+
     def open_to_read(self) -> Connection:
         """Connect for transactions that only read, which a standby and any pooler allow.
 

@@ -629,6 +629,7 @@ def test_a_refused_account_is_told_by_worker_and_status(
         (["worker"], "name the database, as postgresql://host/database, or"),
         (["worker", "nonsense"], "not a PostgreSQL connection string"),
         (["cluster", "migrate"], "name the database"),
+        (["cluster", "migrate", "postgresql://127.0.0.1:9/x"], "port 9 cannot be reached"),
         (["cluster", "pause", "postgresql:///x"], "name CAMPAIGN"),
         (["cluster", "pause", "DSN", "nope"], "there is no campaign 'nope'"),
         (
@@ -692,6 +693,10 @@ def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> N
         load = ["bulk", "promo.csv", "--text", "Hi", "--cluster", dsn]
         for args in (load, ["worker", dsn], ["status", dsn], ["cluster", "pause", dsn, "a"]):
             assert "run `skycore cluster migrate DSN`" in run(*args).stderr
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("CREATE ROLE clerk LOGIN")
+        lacking = run("cluster", "migrate", dsn.replace("postgres:", "clerk:"))
+        assert "permission denied for database young; it takes CREATE on the" in lacking.stderr
         made = run("cluster", "migrate", dsn)
         assert made.stdout == f"The tables are made: schema {VERSION}, before none.\n"
         assert "up to date" in run("cluster", "migrate", dsn).stdout
@@ -699,6 +704,7 @@ def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> N
     finally:
         with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
             connection.execute("DROP DATABASE young WITH (FORCE)")
+            connection.execute("DROP ROLE IF EXISTS clerk")
 
 
 def test_a_password_is_in_no_word(tmp_path: Path) -> None:

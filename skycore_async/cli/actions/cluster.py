@@ -28,13 +28,16 @@ from ..ui.database import name_of_database, with_connection
 from ..ui.dsn import dsn_and_names, dsn_of
 from ..ui.output import emit, fail, number_of, say
 
+_TO_MIGRATE: Final = "it takes CREATE on the database, and to own the tables that there are"
 _STATES: Final = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
 
 
 def migrate_tables(dsn: Secret | None, *, as_json: bool) -> None:
     """Create the tables or bring them up to date, and print what was done."""
-    before, after = with_connection(dsn_of(dsn), schema.migrate, connect=Database.connect)
-    is_new = with_connection(dsn_of(dsn), queue.migrate)
+    before, after = with_connection(
+        dsn_of(dsn), schema.migrate, connect=Database.open_to_migrate, rights=_TO_MIGRATE
+    )
+    is_new = with_connection(dsn_of(dsn), queue.migrate, rights=_TO_MIGRATE)
     if as_json:
         emit({"before": before, "after": after, "queue_made": is_new})
     elif before == after and not is_new:

@@ -15,7 +15,7 @@ from ...campaigns.progress import CampaignProgress, is_loaded, progress
 from ...errors import CampaignError, ConfigurationError, LedgerError
 from ...ledger.postgres.ledger import PostgresLedger
 from ...ledger.postgres.read_only import PostgresLedgerView
-from ...postgres.connection import Database, advised
+from ...postgres.connection import Database, advised, describe_error
 from ...postgres.schema import Connection
 from ...runtime.extras import missing
 from ...runtime.secret import Secret
@@ -43,10 +43,12 @@ def with_connection(
     *,
     connect: Callable[[Database], Connection] = Database.open,
     advice: str = "",
+    rights: str | None = None,
 ) -> T:
     """Return what `step` does with a connection; end the program where the database fails.
 
-    `advice` says what to do where that is in the middle of it.
+    `advice` says what to do where that is in the middle of it, and `rights` what the step takes,
+    where that is more than the use of the tables.
     """
     database: Any = None
     try:
@@ -56,6 +58,8 @@ def with_connection(
     except (CampaignError, ConfigurationError, LedgerError) as error:
         fail(str(error))
     except psycopg.Error as error:
+        if rights is not None and isinstance(error, psycopg.errors.InsufficientPrivilege):
+            fail(f"{database.name}: {describe_error(error)}; {rights}", Exit.NOT_ALL_WELL)
         fail(f"{database.name}: {advised(error)}{advice}", Exit.NOT_ALL_WELL)
 
 
