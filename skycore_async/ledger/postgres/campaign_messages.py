@@ -1,10 +1,9 @@
-"""What campaigns ask and write of messages, in transactions of their own.
+"""What campaigns read and write of messages, in transactions of their own.
 
-Strategy: a campaign has many messages, whose rows are asked for and changed in one statement
-each, and not read one by one.  So a statement repeats a rule, which stands above it, and
-`tests/postgres/test_parity.py` holds it to what that says of the same row.  All statements of
-campaigns that touch messages are here: by their keys, or by the chunks that have these.  Those
-in `campaigns/` are about campaigns and chunks alone.
+Strategy: a campaign has many messages, so one statement reads or changes all their rows.  Such a
+statement repeats a rule, which is named above it, and `tests/postgres/test_parity.py` holds the
+two to each other.  All statements of campaigns about messages are here, by keys, or by the chunks
+that have them.  Those in `campaigns/` are about campaigns and chunks alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ..pruning import pruned_name
 from .pruning import NO_ROW
 from .reader import MAY_STILL_END, SEEN_MESSAGES, named
 
-# As `rules.look_up` says of other content: what may have gone out keeps what it had.
+# As `rules.look_up`: a message that may have gone out keeps its content.
 _MAY_HAVE_GONE_OUT: Final = "(doubted OR state NOT IN ('not_sent', 'rejected'))"
 # What `rules.begin` would begin, or finds under way.  `resend` is when the attempt in doubt
 # started that the campaign may send once more, NULL where it may not.
@@ -39,13 +38,13 @@ _STATES: Final = (
 _GONE_OUT: Final = (
     f"SELECT min(key) FROM skycore.messages WHERE {named('key')} AND {_MAY_HAVE_GONE_OUT}"
 )
-# What was refused counts as not sent from when it has other content.
+# A refused message with new content counts as not sent.
 _FREE: Final = """
 UPDATE skycore.messages SET state = 'not_sent' WHERE id IN (
     SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'rejected'
     ORDER BY key FOR UPDATE)
 """
-# As `INTERRUPT` of the statements, which finds by sessions what nobody alive is sending.
+# As `statements.INTERRUPT`, which finds by sessions what no live process is sending.
 _INTERRUPT: Final = """
 UPDATE skycore.messages
 SET state = 'in_doubt', interrupted_at = extract(epoch FROM clock_timestamp())
@@ -53,7 +52,7 @@ WHERE id IN (
     SELECT id FROM skycore.messages WHERE key = ANY(%s) AND state = 'sending'
     ORDER BY key FOR UPDATE)
 """
-# A message that was pruned has another key, before its chunk's is changed as well.
+# A pruned message has another key already, while its chunk may still have the old one.
 _COUNT_TO_SEND: Final = f"""
 SELECT count(*) FROM unnest(%s::text[], %s::float8[]) AS given (key, resend)
 LEFT JOIN skycore.messages USING (key)
@@ -63,7 +62,7 @@ AND NOT (EXISTS (SELECT FROM skycore.pruned) AND EXISTS (
     WHERE pruned.key = skycore.pruned_name(given.key) AND pruned.state <> 'not_sent'))
 """
 
-# Of what is loaded, those of which no message was ever begun.
+# The chunks of loaded keys of which no message was ever begun.
 _CHUNKS_WITHOUT: Final = """
 SELECT DISTINCT chunk FROM skycore_loaded WHERE key = ANY(%s) AND chunk = ANY(%s)
 AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = skycore_loaded.key)
@@ -77,7 +76,7 @@ SELECT campaign, state, count(*),
     count(*) FILTER (WHERE {_IS_TO_RESEND})
 FROM (
     SELECT campaign, key, resend FROM {_KEYS}
-    -- A message that was pruned has another key, before its chunk's is changed as well.
+    -- A pruned message has another key already, while its chunk may still have the old one.
     UNION ALL SELECT campaign, skycore.pruned_name(key), NULL FROM {_KEYS}
     WHERE EXISTS (SELECT FROM skycore.pruned)) AS given
 JOIN {SEEN_MESSAGES} USING (key) GROUP BY campaign, state
@@ -91,7 +90,7 @@ FROM skycore.chunks, unnest(keys, messages, resends) AS row (key, message, resen
 WHERE campaign = %s AND number <= %s AND chunks.state <> 'done' AND message <> '{NO_ROW}'
 AND NOT EXISTS (SELECT FROM skycore.messages WHERE messages.key = row.key AND NOT {_IS_TO_SEND})
 """
-# Of a message that was pruned, the key has another form.
+# Pruned messages have other keys.
 _FIRST_KNOWN: Final = f"""
 SELECT min(key) FROM (
     SELECT key, key AS form FROM skycore_asked
@@ -100,7 +99,7 @@ SELECT min(key) FROM (
 WHERE form IN ({_OF_NAME})
 OR EXISTS (SELECT FROM skycore.messages WHERE messages.key = form AND {_MAY_HAVE_GONE_OUT})
 """
-# Whoever has them sends on meanwhile, but for whoever takes or finishes one.
+# Workers go on sending meanwhile; only taking or finishing a chunk waits.
 _LOCK_CHUNKS_WITH: Final = """
 SELECT chunks.id, keys, resends
 FROM skycore.chunks JOIN skycore.campaigns ON campaigns.id = campaign
@@ -122,7 +121,7 @@ WHERE campaign = %s AND messages.state = 'in_doubt'
 def states_of(
     connection: Connection, keys: Collection[str]
 ) -> dict[str, tuple[MessageState, str | None, str]]:
-    """Return the states of messages by their keys, each with what settled it, and its number."""
+    """Return the state of messages by their keys, with what settled each, and its number."""
     rows = connection.execute(_STATES, {"names": list(keys)})
     names = {pruned_name(key): key for key in keys}  # of those that were pruned
     return {
@@ -131,18 +130,18 @@ def states_of(
 
 
 def first_gone_out(connection: Connection, keys: Collection[str]) -> str | None:
-    """Return the first of these keys whose message may have gone out; None where none may."""
+    """Return the first of these keys whose message may have gone out; None if none may."""
     row = connection.execute(_GONE_OUT, {"names": list(keys)}).fetchone()
     return None if row is None or row[0] is None else str(row[0])
 
 
 def take_back_refusals(connection: Connection, keys: Collection[str]) -> None:
-    """Have what was refused of these sent again, as its content is another now."""
+    """Let refused messages with these keys be sent, as their content has changed."""
     connection.execute(_FREE, (list(keys),))
 
 
 def interrupt(connection: Connection, keys: Collection[str]) -> None:
-    """Bring what is under way of these into doubt, as nobody sends it any more."""
+    """Put in doubt the messages under way with these keys, as nobody sends them any more."""
     connection.execute(_INTERRUPT, (list(keys),))
 
 
@@ -153,7 +152,7 @@ def count_to_send(
     left_out: Iterable[str],
     doubts_to_resend: Mapping[str, float],
 ) -> int:
-    """Return how many of these are still to be sent, but for those that were `left_out`.
+    """Return how many of these are still to be sent, except those that were `left_out`.
 
     `doubts_to_resend` is as in `Chunk`.
     """
@@ -165,9 +164,9 @@ def count_to_send(
 def chunks_without(
     connection: Connection, keys: Collection[str], chunks: Collection[int]
 ) -> set[int]:
-    """Return those of these chunks that have one of these keys without a message in the ledger.
+    """Return the chunks, of these, with one of these keys that has no message in the ledger.
 
-    `skycore_loaded` is the temporary table of what was loaded, with the chunk of each key.
+    The temporary table `skycore_loaded` has the chunk of each key that was loaded.
     """
     rows = connection.execute(_CHUNKS_WITHOUT, (list(keys), list(chunks)))
     return {id_ for (id_,) in rows}
@@ -175,7 +174,7 @@ def chunks_without(
 
 @attrs.frozen(kw_only=True)
 class StateCount:
-    """How many messages of a campaign, by its id, are in a state; `to_resend` of these doubts."""
+    """How many messages of a campaign (its id) are in a state, and how many are `to_resend`."""
 
     campaign: int
     state: str
@@ -184,7 +183,7 @@ class StateCount:
 
 
 def count_states(connection: Connection) -> list[StateCount]:
-    """Return how many messages of each campaign are in each state, as far as they were begun."""
+    """Return how many messages of each campaign, of those that were begun, are in each state."""
     return [
         StateCount(campaign=campaign, state=state, messages=messages, to_resend=to_resend)
         for campaign, state, messages, to_resend in connection.execute(_COUNT_STATES)
@@ -205,7 +204,7 @@ def attempts_in_doubt(connection: Connection, name: str) -> dict[int, float]:
 def numbers_to_send(
     connection: Connection, campaign: int, *, until: int
 ) -> Generator[tuple[str, str], None, None]:
-    """Yield the keys and numbers that are still to be sent, of chunks up to the number `until`."""
+    """Yield the keys and numbers still to be sent, of chunks up to the number `until`."""
     with connection.cursor("skycore_numbers") as rows:
         yield from rows.execute(_NUMBERS_TO_SEND, (campaign, until))
 
@@ -213,7 +212,7 @@ def numbers_to_send(
 def first_known(connection: Connection, name: str, keys: Iterable[str]) -> str | None:
     """Return the first of these keys that a campaign has, or whose message may have gone out.
 
-    None where there is none.  There may be as many as a campaign has messages.
+    Returns None if there is none.  There may be as many keys as a campaign has messages.
     """
     with connection.transaction():
         connection.execute("CREATE TEMP TABLE skycore_asked (key text) ON COMMIT DROP")
@@ -227,7 +226,7 @@ def first_known(connection: Connection, name: str, keys: Iterable[str]) -> str |
 def locked_chunks_with(
     connection: Connection, name: str, messages: Iterable[int]
 ) -> list[tuple[int, list[str], list[float | None] | None]]:
-    """Return the chunks of a campaign that have these messages, by their ids, locked.
+    """Return the chunks of a campaign that have the messages with these ids, locked.
 
     Each is its id, its keys, and its column `resends`.
     """
@@ -235,10 +234,10 @@ def locked_chunks_with(
 
 
 def still_in_doubt(connection: Connection, attempts: Mapping[int, float]) -> dict[str, float]:
-    """Return those of `attempts` that are in doubt still, by their keys: when each began.
+    """Return those of `attempts` that are still in doubt: by key, when each started.
 
-    They are as `attempts_in_doubt` tells them.  What a live process may still get the outcome of
-    is left out.
+    `attempts` is as `attempts_in_doubt` returns it.  Attempts of which a live process may still
+    get the outcome are left out.
     """
     given = (list(attempts), list(attempts.values()))
     return dict(connection.execute(_STILL_IN_DOUBT, given).fetchall())

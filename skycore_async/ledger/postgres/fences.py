@@ -1,10 +1,10 @@
 """Intents within a fence: written only while a worker has the chunk, and its campaign runs.
 
-A campaign whose start was put off does not run before it, whoever has its chunks.
+A campaign whose start was postponed does not run before that, whoever has its chunks.
 
-Rule: whoever takes a chunk over counts its epoch up under the row's lock.  An intent
-locks the row, too, so that one of the two is first: either the intent is seen by who
-takes over, or the intent sees the other epoch and is refused.
+Rule: a worker that takes over a chunk counts up its epoch under a lock of the row.  An intent
+locks the row, too, so one of the two is first: either the worker sees the intent, or the intent
+meets the new epoch and is refused.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FOR KEY SHARE OF chunks
 
 
 class Superseded(LedgerError):
-    """The chunk is another worker's by now, or its campaign is not running."""
+    """Another worker has the chunk by now, or its campaign is not running."""
 
 
 class FencedExecutor(CommandExecutor):
-    """Run commands over `connection`; those that begin a message only within their fences.
+    """Run commands over `connection`; begin messages only within the fences of their commands.
 
-    Those that have none are refused with `refusal`, where there is any.
+    If there is a `refusal`, commands without a fence are refused with it.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FencedExecutor(CommandExecutor):
     def _within(
         self, begins: Sequence[tuple[PendingCommand, Begin]]
     ) -> Iterator[tuple[PendingCommand, Begin]]:
-        """Return those whose fence holds, or that have none; the others get their error."""
+        """Yield the commands whose fence holds, or that have none; the others get an error."""
         fences = {command.fence for _, command in begins if command.fence is not None}
         chunks = sorted({fence.chunk for fence in fences})
         rows = self._connection.execute(_HOLDS, (chunks,)) if chunks else ()

@@ -1,22 +1,21 @@
-"""An SQLite ledger copied into the database: whole or not at all, however often.
+"""Copy an SQLite ledger into the database: whole or not at all, and repeatably.
 
-Strategy: the file's rows go into temporary tables, and from there a few statements
-put what is new in its place, in one transaction.  The file is open as a ledger
-meanwhile, so that nobody sends from it, and what was being sent is in doubt.
+Strategy: the rows of the file go into temporary tables, and from there a few statements insert
+what is new, in one transaction.  The file is open as a ledger meanwhile, so that nobody sends from
+it, and what was being sent is in doubt.
 
 Rules:
 
-* What the database knows already stays as it is there, since postbacks may have
-  told it more.
-* Where the file says what the database cannot agree with, nothing is copied: other
-  content under a key, another tracking id, or an outcome of what has none there.
-* Digests of two versions differ for the same content, and nothing in a row tells what
-  they were made of: there the number and the sender tell.
-* A receipt that the database had before its message finds it now.
-* In what order the file's messages were begun stays known: they get their ids in it.
-* Others send, receive and prune meanwhile: no table is locked.  What is new is inserted first, and
-  then the two are compared, so that nobody begins one of its keys in between.  Rows are locked in
-  orders of their own: where the two wait for each other, the copy is begun anew.
+* What the database knows already stays as it is there, since postbacks may have told it more.
+* Nothing is copied if the file contradicts the database: other content under a key, another
+  tracking id, or an outcome for a message that has none there.
+* Digests of two versions differ for the same content, and a row does not tell what they were made
+  of.  In that case number and sender are compared.
+* A receipt that the database had before its message is matched with it now.
+* The order in which the file's messages were begun is kept: they get ids in that order.
+* Others send, receive and prune meanwhile, as no table is locked.  New messages are inserted
+  before the two are compared, so that nobody begins one of their keys in between.  Rows are not
+  locked in a common order: if two transactions deadlock, the copy starts over.
 """
 
 from __future__ import annotations
@@ -42,27 +41,27 @@ from ..opt_outs import CLEAR
 from ..settlement import SETTLE_WITHIN, identities, rebuilt
 from .store import PostgresStore
 
-# The turns of a file are by its ids, and the database has others: they are copied apart.
+# Turns derive from ids, which differ in the database, so they are copied separately.
 _COLUMNS: Final = Columns(MessageRecord, without=("id", "turn", "session", "attempt"))
 _MESSAGE: Final = _COLUMNS.listed
 _EVENT: Final = NOTIFICATION.listed
 _ATTEMPT: Final = Columns(EarlierAttempt, without=("id", "message", "turn"))
 
-# The places of what SQLite has as a number.
+# The indexes of columns that are numbers in SQLite, and booleans in PostgreSQL.
 _FLAGS: Final = {
     table: [place for place, type_ in enumerate(of.types) if type_ == "bool"]
     for table, of in (("messages", _COLUMNS), ("opt_outs", OPT_OUT))
 }
-# What is read of the file, by the table that it goes into.
+# The queries on the file, by the tables that the rows go into.
 _READ: Final = {
     "messages": f"SELECT {_MESSAGE}, coalesce(turn, id * {TURNS}) FROM messages",
     "attempts": f"SELECT key, {_ATTEMPT.of('attempts')},"
     f" coalesce(attempts.turn, message * {TURNS}) FROM attempts"
     " JOIN messages ON messages.id = message ORDER BY attempts.id",
     "events": f"SELECT {_EVENT} FROM events ORDER BY id",
-    # Longer ones, which earlier versions kept whole, can be sent to by nobody.
+    # Earlier versions kept longer numbers, to which nothing can be sent.
     "opt_outs": f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE length(number) <= {LONGEST}",
-    # What came for nobody's submissions, of which no more than their names are kept.
+    # Submissions without a message that were pruned: only their names are kept.
     "forgotten": "SELECT tracking_id FROM submissions WHERE message = 0",
     "pruned": "SELECT until FROM pruned",
 }
@@ -89,8 +88,8 @@ _RANK: Final = (
 _OTHER: Final = """CASE WHEN length(copy.content) = length(known.content)
     THEN copy.content <> known.content
     ELSE copy.recipient <> known.recipient OR copy.sender IS DISTINCT FROM known.sender END"""
-# All of them are looked for, and then the first: for one alone the database would go through the
-# whole file for each message.
+# All conflicts are found before the first is taken: with a plain LIMIT the database would go
+# through the whole file for each message.
 _CONFLICTS: Final = f"""
 WITH found AS MATERIALIZED (SELECT key, CASE WHEN {_OTHER} THEN 'has other content'
     WHEN copy.plain_id <> known.plain_id THEN 'has another tracking id'
@@ -107,8 +106,8 @@ WITH new AS (
     ON CONFLICT (key) DO NOTHING RETURNING id, key)
 INSERT INTO copied_new SELECT id, key FROM new
 """
-# What was pruned in one of the two has another key there: it stays as it is in the database, and
-# only what became of it is compared.  What came for it stays away.
+# A message that was pruned in one of the two has another key there.  It stays as it is in the
+# database, only its state is compared, and its notifications are not copied.
 _AS_KNOWN: Final = ", ".join(
     f"{name} = known.{name}" for name in ("key", "content", "recipient", "sender", "plain_id")
 )
@@ -126,7 +125,8 @@ DELETE FROM copied_events AS copy USING skycore.submissions AS known
 WHERE known.tracking_id = skycore.pruned_name(copy.tracking_id)
     AND EXISTS (SELECT FROM skycore.pruned);
 """
-# What others were just pruning has its other name once it can be inserted: it is known, too.
+# If others are just pruning a message, it has its other key once the row can be inserted: it is
+# known, too.
 _PRUNED_MEANWHILE: Final = """
 WITH known AS (
     DELETE FROM skycore.messages USING copied_new
@@ -136,8 +136,8 @@ WITH known AS (
     RETURNING messages.key)
 DELETE FROM copied_new USING known WHERE copied_new.key = known.key
 """
-# Those of messages that the database knew are known there.  Each was begun after the last message
-# that was so before it, or before all that are new.
+# Attempts of messages that the database knew are known there.  The turn of each is after that of
+# the last new message before it, or before all new ones.
 _ATTEMPTS: Final = f"""
 CREATE INDEX ON copied_messages (turn);
 INSERT INTO skycore.attempts (message, turn, {_ATTEMPT.listed})
@@ -164,8 +164,8 @@ ON CONFLICT (tracking_id) DO UPDATE SET message = coalesce(known.message, exclud
     recipient = coalesce(known.recipient, excluded.recipient)
 RETURNING message
 """
-# Which of two came later, nothing tells but their times: where these are not clear, the number
-# has opted out.
+# Only their times tell which of two entries is the later one; if these are close, the number has
+# opted out.
 _OPT_OUTS: Final = f"""
 INSERT INTO skycore.opt_outs ({OPT_OUT.listed}) SELECT {OPT_OUT.listed} FROM copied_opt_outs
 WHERE true
@@ -181,7 +181,7 @@ WHERE CASE
 
 @attrs.frozen(kw_only=True)
 class Copied:
-    """How many messages the file has, and how many of them the database had not."""
+    """How many messages the file has, how many were new to the database, and new `events`."""
 
     messages: int
     new: int
@@ -189,9 +189,9 @@ class Copied:
 
 
 def copy(connection: Connection, path: Path) -> Copied:
-    """Copy the ledger at `path`, which is open as such, into the database.
+    """Copy the ledger at `path`, which has to be open, into the database.
 
-    Raises LedgerError where the two do not agree; nothing is copied then.
+    Raises LedgerError, having copied nothing, if the two contradict each other.
     """
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as file:
         return transact(connection, lambda: _copied(connection, file, path))
@@ -231,10 +231,10 @@ def _fill(connection: Connection, table: str, rows: Iterator[Any]) -> None:
 
 
 def _identified(row: Sequence[Any]) -> list[Any]:
-    """Return a notification with the identity that this version gives it, and its former one."""
+    """Return a notification's columns with its identity in this version, and its former one."""
     kept = NOTIFICATION.value(row)
     identity, former = identities(rebuilt(kept))
-    if kept.identity == former:  # it was written by a former version
+    if kept.identity == former:  # a former version wrote it
         kept = attrs.evolve(kept, identity=identity)
     return [*NOTIFICATION.row(kept), former if kept.identity == identity else None]
 

@@ -1,21 +1,20 @@
 """A ledger in PostgreSQL, which many processes keep together.
 
-Strategy: each process has one connection, used by one worker thread at a time,
-through `GroupCommit`: what waits together is written together.  While it is open it
-has a session, which says every few seconds that it is alive.
+Strategy: each process has one connection, used by one worker thread at a time through
+`GroupCommit`: what waits together is written together.  While the ledger is open it has a session,
+which renews its lease every few seconds.
 
 Rules:
 
-* What was being sent by a session that let its time run out is in doubt, which any
-  other finds out.  If it was only late, its outcomes count all the same.
-* A lost connection is made again, and what was being written is written again:
-  every command can be repeated.  Where that takes too long, it is a LedgerError,
-  and if it was an outcome, it is tried again for as long as the ledger is open.
-  So is taking back an intent, which may have been written all the same.
-* Nothing is looked up or begun while there is an outcome that could not be written: no more are
-  in doubt after a crash than were in flight.
-* What is about many messages is asked beside the writer, over a connection that reads.
-* Whatever is waited for may be changed by another process: waiters look again at times.
+* If a session's lease expires, what it was sending is in doubt; any other session notices.  If the
+  session was only late, its outcomes count all the same.
+* A lost connection is made again, and what was being written is written again, as every command
+  can be repeated.  If that takes too long, the command raises LedgerError.  An outcome, and a
+  command that takes back an intent, is then tried again for as long as the ledger is open.
+* Nothing is looked up or begun while an outcome could not be written: so after a crash no more
+  messages are in doubt than were in flight.
+* Queries about many messages run beside the writer, over a connection that reads.
+* Another process may change what is waited for, so waiters look again at intervals.
 """
 
 from __future__ import annotations
@@ -77,15 +76,15 @@ from .unwritten import UnwrittenOutcomes
 
 T = TypeVar("T")
 
-LEASE: Final = 30.0  # seconds for which a session is alive after it said so
-PATIENCE: Final = 5.0  # seconds for which a lost connection is tried again; a receiver waits 8
+LEASE: Final = 30.0  # seconds for which a session is alive after each renewal
+PATIENCE: Final = 5.0  # seconds for which reconnecting is tried; a receiver waits 8
 POLL: Final = 0.25  # seconds after which a waiter looks again
-_BEATS: Final = 3  # signs of life in a lease
+_BEATS: Final = 3  # renewals in the time of a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
 
 
 class SharedLedger(BaseLedger):
-    """One in which another process changes what is waited for, and notifies nobody."""
+    """A ledger that other processes change without notifying this one."""
 
     async def _wait(self, changed: anyio.Event) -> None:
         with anyio.move_on_after(POLL):
@@ -95,14 +94,14 @@ class SharedLedger(BaseLedger):
 class PostgresLedger(SharedLedger, OpenableLedger):
     """Remember every message and notification in the PostgreSQL database `dsn`.
 
-    Open it with `async with`, or with `open` and `aclose`; any number of processes
-    can.  `skycore cluster migrate` makes its tables.  A call returns when what it wrote is on
-    the disk of the server.  A postback settles a doubt within `settle_within` seconds of its
-    intent.  Messages of a process that gave no sign of life for `lease` seconds are in doubt.  A
-    lost connection is tried again for `patience` seconds.  For `opt_out_rule` see `SQLiteLedger`.
-    `clock` gives seconds since 1970, and `sleep` holds a worker thread for some seconds.
+    Open it with `async with`, or with `open` and `aclose`; any number of processes can.  `skycore
+    cluster migrate` makes its tables.  A call returns when what it wrote is on the disk of the
+    server.  A postback settles a doubt within `settle_within` seconds of its intent.  Messages of
+    a process that gave no sign of life for `lease` seconds are in doubt.  After a lost connection,
+    reconnecting is tried for `patience` seconds.  For `opt_out_rule` see `SQLiteLedger`.  `clock`
+    returns seconds since 1970, and `sleep` blocks a worker thread for some seconds.
 
-    Raises ConfigurationError for an invalid DSN, and LedgerError where the database cannot be
+    Raises ConfigurationError for an invalid DSN, and LedgerError if the database cannot be
     reached, lacks the tables, or cannot be read or written.
     """
 
@@ -117,7 +116,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        given, dsn = Secret(dsn), ""  # so that no frame of a traceback has its password
+        given, dsn = Secret(dsn), ""  # no frame of a traceback may have its password
         super().__init__()
         self._sleep = sleep
         self._database = Database(given.reveal())
@@ -133,12 +132,12 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._connection: Connection | None = None
         self._session = LedgerSession(lease, name=self.name)
         self._numbers = itertools.count(1)
-        self._under_way: dict[str, Begin] = {}  # how each was begun, by its key
+        self._under_way: dict[str, Begin] = {}  # the commands that began them, by key
         self._unwritten = UnwrittenOutcomes(self.run)
-        self._is_unclear = False  # whether a transaction broke that may have been written
+        self._is_unclear = False  # whether a broken transaction may have been committed
 
     async def _begin(self, tasks: BackgroundTasks) -> None:
-        """Connect, and take what nobody alive is sending for in doubt."""
+        """Connect, and put in doubt what no live process is sending."""
         self._reading = ConnectionBeside(self._database)
         await anyio.to_thread.run_sync(self._open_in_turn)
         self._closing = anyio.Event()
@@ -165,7 +164,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     async def _run_begin(self, commits: GroupCommit, command: Begin) -> Submission | None:
         intent = command.intent
         if (begun := self._under_way.get(intent.key)) is not None:
-            # Whatever the others take it for: it is being sent from here.
+            # It is being sent from here, whatever state other processes have given it.
             if begun.intent.content == intent.content:
                 raise UnderWay
             raise KeyConflict(intent.key, state=MessageState.SENDING)
@@ -176,7 +175,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         try:
             known = await commits.run(command)
         except BaseException as error:
-            # That it is under way elsewhere changes nothing for those who wait for it here.
+            # If it is under way elsewhere, nothing has changed for those who wait for it here.
             self._not_begun(intent.key, is_change=not isinstance(error, UnderWay))
             raise
         if known is not None:
@@ -196,7 +195,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
                 return
             if begun is None:
                 return  # it was written by now
-            # From here on it is of that attempt, whenever it is written.
+            # From here on the outcome belongs to that attempt, whenever it is written.
             command = begun.ended(command.submission)
         attempt = command.attempt
         try:
@@ -222,7 +221,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     @asynccontextmanager
     async def settling(self) -> AsyncGenerator[None]:
-        """Hold for as long as this process alone settles doubts, of all that have the database."""
+        """Reserve the settling of doubts among all processes, for as long as this is entered."""
         async with super().settling():
             lock = SettlingLock(self._database)
             try:
@@ -237,7 +236,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
     async def _end_pruning(self, before: float) -> None:
         await anyio.to_thread.run_sync(end_pruning, self._database, before)
 
-    # From here on in a thread.
+    # All below runs in a thread.
 
     def _open_in_turn(self) -> None:
         with self._turn:
@@ -256,17 +255,17 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         self._connection, self._session = connection, session
 
     def _commit(self, group: Sequence[PendingCommand]) -> set[str]:
-        """Run commands in one transaction, and keep what takes an intent back if they fail."""
+        """Run commands in one transaction; if they fail, keep those that take an intent back."""
         self._is_unclear = False
         try:
             touched = self._commit_in_time(group)
         except Exception as error:
-            for pending in group:  # whoever began it has left, and hears of no error
+            for pending in group:  # their callers have left, and get no error
                 if isinstance(back := pending.command, Finish) and back.submission is WITHDRAWN:
                     self._unwritten[back.attempt] = back
             self._withdraw(group)
             self._session.attempts.failed(group, self._unwritten)
-            if self._is_unclear:  # so that none is tried alone, which is taken back
+            if self._is_unclear:  # each is taken back, so none may be tried alone
                 raise LedgerError(str(self._explain(error))) from error
             raise
         self._withdraw([pending for pending in group if pending.error is not None])
@@ -274,7 +273,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         return touched
 
     def _commit_in_time(self, group: Sequence[PendingCommand]) -> set[str]:
-        """Run commands in one transaction, again until its end is known."""
+        """Run commands in one transaction, repeatedly until it is known how it ended."""
         until = time.monotonic() + self._patience
         for collisions in itertools.count():
             try:
@@ -289,7 +288,7 @@ class PostgresLedger(SharedLedger, OpenableLedger):
         raise AssertionError  # pragma: no cover - the loop has no end
 
     def _withdraw(self, group: Sequence[PendingCommand]) -> None:
-        """Take back, once it can be, what callers are told was not begun, and may have been."""
+        """Take back, as soon as possible, what callers are told has not begun, and may have."""
         for pending in group if self._is_unclear else ():
             if back := withdrawal(pending.command, None):
                 self._unwritten[back.attempt] = back
@@ -301,17 +300,17 @@ class PostgresLedger(SharedLedger, OpenableLedger):
             with self._session.transaction(connection):
                 if any(isinstance(pending.command, KeepAlive) for pending in group):
                     self._session.stay_alive(connection)
-                # Where it is unclear, so that one that finds all written waits for a standby, too.
+                # If unclear, write as well, so that a repetition also waits for a standby.
                 elif begins or may_hear_a_stop(group) or self._is_unclear:
                     self._session.write(connection)
                 executor.run(group)
         except UnfitSession:
-            connection.close()  # another is made, which is set up anew
+            connection.close()  # the next one is set up anew
             raise
         return executor.touched
 
     def _connected(self, until: float) -> Connection:
-        """Return the connection, made again where it was lost; LedgerError where it cannot be."""
+        """Return the connection, made again if it was lost; LedgerError if that fails."""
         while self._connection is None or self._connection.closed:
             try:
                 connection = self._database.connect_again()
@@ -337,11 +336,11 @@ class PostgresLedger(SharedLedger, OpenableLedger):
 
     def _leave(self) -> None:
         if self._unwritten:
-            with suppress(LedgerError, psycopg.Error):  # of each it was told before
+            with suppress(LedgerError, psycopg.Error):  # each has raised this before
                 self._commit([PendingCommand(command) for command in self._unwritten.values()])
                 self._unwritten.clear()
         if self._connection is not None:
-            with suppress(psycopg.Error):  # what is under way is in doubt
+            with suppress(psycopg.Error):  # other sessions will put in doubt what is under way
                 executor = self._executor(self._connection)
                 self._session.end(self._connection, executor.interrupt)
             self._connection.close()

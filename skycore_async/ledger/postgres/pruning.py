@@ -1,18 +1,17 @@
-"""What the tables in PostgreSQL are told of pruning, while other processes write to them.
+"""Prune the tables in PostgreSQL, while other processes write to them.
 
-Strategy: that there are pruned messages is written first, and writers who do not know that are
-waited for.  From then on, a writer who has inserted a row looks whether it is of a pruned message:
-what was given another name before that row could be inserted is seen by the next statement.
+Strategy: first it is written that there are pruned messages, and all writers who do not know that
+yet are waited for.  From then on, a writer who has inserted a row checks whether it is of a pruned
+message: if that was renamed before the row could be inserted, the next statement sees it.
 
 Rules:
 
-* No table is locked: rows are, in the order in which everybody locks them, submissions first.
-* A submission gets its other name before what came for it is removed: a writer who is just
-  recording something for it has done so by then, or finds the name.
-* The rows of a campaign are pruned with the messages that they became.  Those that became none
-  are when their chunk is done or the campaign is cancelled, and that is as long ago.
-* The database keeps what was removed until it is vacuumed, and on its disk until that place is
-  used again.
+* No table is locked.  Rows are locked in the common order, submissions first.
+* A submission is renamed before its notifications are removed: a writer who is just recording one
+  for it has done so by then, or finds the new name.
+* A row of a campaign is pruned with the message that it became.  If it became none, it is pruned
+  once its chunk is done, or the campaign is cancelled, for as long.
+* The database keeps removed rows until it is vacuumed, and its disk until their place is reused.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ ORDER BY tracking_id FOR UPDATE
 """
 _GIVEN: Final = """unnest(%s::text[], %s::text[], %s::bigint[]) AS given (plain_id, name, message)
 WHERE tracking_id = given.plain_id AND submissions.message IS NOT DISTINCT FROM given.message"""
-# Of what was pruned before, and has come or was given again, there is the name already.
+# If the tracking id was pruned before, and came again, the new name exists already.
 _REMOVE_AGAIN: Final = f"""
 DELETE FROM skycore.submissions USING {_GIVEN}
     AND EXISTS (SELECT FROM skycore.submissions AS before WHERE before.tracking_id = given.name)
@@ -85,24 +84,24 @@ _VACUUM: Final = (
 
 
 class PostgresPruning(PostgresReader):
-    """The tables as they are pruned; see `LedgerStore`."""
+    """The part of a `LedgerStore` that prunes."""
 
     def mark_pruned(self, until: float) -> None:
-        """Write that what was begun until then is being pruned."""
+        """Write that messages begun until then are being pruned."""
         if not self._execute(_MARK, (until,)).rowcount:
             self._execute("INSERT INTO skycore.pruned VALUES (%s)", (until,))
 
     def change_mark(self, marked: float, until: float) -> None:
-        """Write that what was begun until then was pruned, in place of what was marked."""
+        """Replace the mark `marked` by `until`: messages begun until then were pruned."""
         self._execute("UPDATE skycore.pruned SET until = %s WHERE until = %s", (until, marked))
 
     def last_prunable_notification(self, before: float) -> float:
-        """Return the time of the last that has a tracking id, no message, and may be pruned."""
+        """Return the time of the last prunable notification with a tracking id and no message."""
         (last,) = self._execute(_LAST_PRUNABLE, (before,)).fetchone()
         return float(last)
 
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
-        """Return the messages there that may be pruned, locked after their submissions."""
+        """Return the prunable messages in that span of ids, locked after their submissions."""
         rows = self._execute(
             "SELECT id FROM skycore.messages"
             f" WHERE id > %s AND id <= %s AND {DIALECT.may_be_pruned}",
@@ -118,7 +117,7 @@ class PostgresPruning(PostgresReader):
         return list(map(MESSAGE.value, rows))
 
     def prune(self, pairs: Sequence[tuple[MessageRecord, MessageRecord]]) -> int:
-        """Write what stays of messages, and no more of them."""
+        """Write what stays of messages, and return how many notifications were removed."""
         records = [after for _, after in pairs]
         ids = [record.id for record in records]
         self._execute(statements.UPDATE, MESSAGE.by_column(records))
@@ -130,7 +129,7 @@ class PostgresPruning(PostgresReader):
         return self._remove(known)
 
     def _remove(self, known: Sequence[tuple[str, int | None]]) -> int:
-        """Remove what came for submissions of messages, or of none; return how much it was."""
+        """Remove the notifications of submissions, and return how many; rename the submissions."""
         given = (
             [plain_id for plain_id, _ in known],
             [pruned_name(plain_id) for plain_id, _ in known],
@@ -144,7 +143,7 @@ class PostgresPruning(PostgresReader):
         return int(removed.rowcount)
 
     def prune_notifications(self, before: float) -> int:
-        """Remove some notifications that have no message, and return how many there were."""
+        """Remove some notifications that have no message, and return how many."""
         removed = self._execute(
             "DELETE FROM skycore.events WHERE id IN"
             f" (SELECT id {DIALECT.old_texts} ORDER BY received LIMIT {_AT_ONCE})",
@@ -157,26 +156,26 @@ class PostgresPruning(PostgresReader):
         )
         return int(removed.rowcount) + self._remove([(plain_id, None) for (plain_id,) in rows])
 
-    # What comes for what was pruned.
+    # What comes for pruned messages.
 
     def remove_pruned(self, keys: Sequence[str]) -> set[str]:
-        """Remove messages, just inserted, that were pruned, and return the keys of the others."""
+        """Remove just inserted messages that were pruned before; return the keys of the others."""
         pruned = self._execute(statements.REMOVE_PRUNED, (keys,))
         return {*keys} - {key for (key,) in pruned}
 
     def remove_late(self, ids: Sequence[str]) -> set[str]:
-        """Remove submissions, just noted, that were pruned, with what came; return their ids."""
+        """Remove just noted submissions that were pruned before, and return their tracking ids."""
         late = {id_ for (id_,) in self._execute(statements.REMOVE_LATE, (ids,))}
         if late:
             self._remove_notifications(sorted(late))
         return late
 
 
-# From here on over a connection of its own, in a thread.
+# All below runs over a connection of its own, in a thread.
 
 
 def wait_for_writers(database: Database, sleep: Callable[[float], None]) -> None:
-    """Return once every transaction has ended that writes now."""
+    """Return once all transactions that are writing now have ended."""
     with _connected(database) as connection:
         others = set(connection.execute(_WRITERS))
         while others:
@@ -185,7 +184,7 @@ def wait_for_writers(database: Database, sleep: Callable[[float], None]) -> None
 
 
 def end_pruning(database: Database, before: float) -> None:
-    """Prune the rows of campaigns, and have the database make room of what was removed."""
+    """Prune the rows of campaigns, and vacuum the tables."""
     with _connected(database) as connection:
         chunk: int | None = 0
         while chunk is not None:
@@ -207,7 +206,7 @@ def _connected(database: Database) -> Iterator[Connection]:
 
 
 def _prune_chunk(connection: Connection, after: int, before: float) -> int | None:
-    """Prune the rows of the first chunk beyond the id `after`, and return its id, if there is."""
+    """Prune the rows of the first chunk beyond the id `after`; return its id, or None for none."""
     row = connection.execute(_CHUNK, (after, before)).fetchone()
     if row is None:
         return None

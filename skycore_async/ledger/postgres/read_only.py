@@ -1,14 +1,13 @@
-"""A look at a ledger in PostgreSQL, which changes nothing there.
+"""Read a ledger in PostgreSQL without changing it.
 
-Strategy: a connection of its own, which asks each question in a transaction that can only
-read.  It has no session among those that send, so that a role which may only read is
-enough, and so is a standby.
+Strategy: each query runs in a read-only transaction, over a connection of its own.  There is no
+session as senders have, so that a role which may only read is enough, and a standby, too.
 
 Rules:
 
-* What a session that has expired was sending is in doubt, whether or not anybody has
-  written so yet; on a standby, going by what has arrived there.
-* What one question asks is of one moment.
+* What an expired session was sending is in doubt, even if nobody has written so yet; on a standby,
+  by what has been replicated.
+* All reads of one query see one state.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ T = TypeVar("T")
 
 
 class PostgresLedgerView(BaseLedger):
-    """Read the ledger in `database`; what would change it raises LedgerError.
+    """Read the ledger in `database`; a command that would change it raises LedgerError.
 
-    Raises LedgerError where the database cannot be reached or read.
+    Raises LedgerError if the database cannot be reached or read.
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,12 +45,12 @@ class PostgresLedgerView(BaseLedger):
         await self._threads.run(self._connect)
 
     async def aclose(self) -> None:
-        """Disconnect, and leave all as it is."""
+        """Disconnect without changing anything."""
         if (connection := self._connection) is not None:
             await self._threads.close(connection.close, interrupt=connection.cancel)
 
     async def run(self, command: LedgerCommand[T]) -> T:
-        """Return the answer to a question."""
+        """Return the answer to a query."""
         if not isinstance(command, Query):
             raise LedgerError(
                 f"{self._database.name} is only looked at here: it can be read, and not be written"

@@ -1,15 +1,15 @@
 """A connection that reads a ledger in PostgreSQL beside the one that writes to it.
 
-Strategy: what is about many messages is asked over a connection of its own, by one thread at a
-time, so that a count of millions holds up nothing that is sent meanwhile.
+Strategy: queries about many messages run over a connection of their own, one thread at a time, so
+that counting millions of messages delays none that is sent meanwhile.
 
 Rules:
 
-* It is made where it is first needed.  It sees all that was acknowledged before, and what one
-  question asks is of one moment.
-* Where it cannot be had, or breaks, the question is left to the connection that writes, which is
-  made again if it is lost, and says what is wrong.
-* A cancelled caller leaves at once, though the server answers on; the next question waits for it.
+* The connection is made when it is first needed.  It sees everything that was acknowledged before,
+  and all reads of one query see one state.
+* If it cannot be made, or breaks, the writing connection answers the query; it is made again if it
+  is lost, and raises a clear error.
+* A cancelled caller leaves at once, although the server goes on; the next query waits for that.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ T = TypeVar("T")
 def answer_at_once(
     connection: Connection, query: Query[T], *, messages: str = "skycore.messages"
 ) -> T:
-    """Return the answer to a question, of one moment."""
+    """Return the answer to a query, of one state of the tables."""
     with one_moment(connection):
         return query.answer(PostgresReader(connection, messages=messages))
 
 
 class ConnectionBeside:
-    """What reads the ledger in `database` while it is open."""
+    """The connection that reads the ledger in `database` while it is open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._turn = threading.Lock()
-        # Those who wait to read take no threads from others.
+        # One at a time, so that waiting readers take no threads from others.
         self._readers = anyio.CapacityLimiter(1)
         self._connection: Connection | None = None
 
     async def answer(self, query: Query[T]) -> T:
-        """Return the answer to a question; raises Unreadable where the writer is to answer it."""
+        """Return the answer to a query; Unreadable if the writing connection has to answer it."""
         return await anyio.to_thread.run_sync(
             self._answered, query, limiter=self._readers, abandon_on_cancel=True
         )
@@ -72,6 +72,6 @@ class ConnectionBeside:
             self._connection = None
 
     def close(self) -> None:
-        """Close it, once the question that is being answered has its answer."""
+        """Close it, after a query that is running."""
         with self._turn:
             self._disconnect()

@@ -1,4 +1,4 @@
-"""The session of a ledger that is open: its row in the database, by which others know it alive.
+"""The session of an open ledger: its row in the database, by which others know that it is alive.
 
 Rules:
 
@@ -45,23 +45,23 @@ _HEARD: Final = (Record, SetOptOut, TellOptOuts)
 
 
 def is_to_resume(reason: str | None) -> bool:
-    """Return whether to resume a campaign that was stopped for that reason is any advice."""
+    """Return whether to advise resuming a campaign that was stopped for this reason."""
     return reason != WHY_HALTED
 
 
 def may_hear_a_stop(group: Sequence[PendingCommand]) -> bool:
-    """Return whether a group may take a STOP in; that it is lost is noticed then."""
+    """Return whether a group may record a STOP, whose loss has to be noticed."""
     return any(isinstance(pending.command, _HEARD) for pending in group)
 
 
 class _Forgotten(Exception):
-    """The row is older than what is known to be on the disk, or gone."""
+    """The session's row is gone, or older than what is known to be on the disk."""
 
 
 class LedgerSession:
-    """One that is alive for `lease` seconds from when it last said so; used by one thread.
+    """A session that is alive for `lease` seconds after each renewal; used by one thread.
 
-    `name` is the database's.
+    `name` is that of the database.
     """
 
     def __init__(self, lease: float, *, name: str) -> None:

@@ -1,11 +1,11 @@
-"""The lock of whoever holds the doubts in a database against a sending report.
+"""The lock of the process that settles the doubts in a database by reports.
 
 Rules:
 
-* It is that of a connection of its own, and ends with it, however that ends.  The server
-  learns of an end only in its own time, so whoever comes to a good one lets go first.
-* Who is cancelled while the connection is made leaves a thread at work, which has the lock
-  then: that is let go, too.
+* It belongs to a connection of its own, and ends with it, however that ends.  The server may
+  notice that late, so the lock is released before the connection is closed.
+* If the caller is cancelled while the connection is made, a thread may still take the lock: it is
+  released, too.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class SettlingLock:
         self._connection: Connection | None = None
 
     async def take(self) -> None:
-        """Take it; raises LedgerInUse where another process has it."""
+        """Take it; raises LedgerInUse if another process has it."""
         await self._threads.run(self._take)
 
     async def release(self) -> None:
-        """Let go of it, where it was taken, even if whoever did so was cancelled."""
+        """Release it if it was taken, even if the caller of `take` was cancelled."""
         await self._threads.close(self._release, interrupt=lambda: None)
 
     def _take(self) -> None:
@@ -55,6 +55,6 @@ class SettlingLock:
 
     def _release(self) -> None:
         if self._connection is not None:
-            # One that broke has let go by that.
+            # If the connection broke, the lock is released by that.
             with self._connection, suppress(psycopg.Error):
                 self._connection.execute("SELECT pg_advisory_unlock(%s)", (_SETTLING,))

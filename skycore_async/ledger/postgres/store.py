@@ -1,24 +1,24 @@
-"""The tables in PostgreSQL: sets of rows read and written, while other processes do the same.
+"""The tables in PostgreSQL: sets of rows are read and written, while other processes do the same.
 
-Strategy: each set is a statement or two over arrays, however many rows it has.  What
-must not happen twice is decided by the statement that changes it.
+Strategy: a statement or two over arrays handle each set, however many rows it has.  What must not
+happen twice is decided by the statement that changes it.
 
 Rules:
 
-* An intent is an insert, or an update of a row that was locked before it was read.  It
-  bears its session and its number there, by which its session knows its own again after
-  a lost connection, and by which nobody else's outcome is taken for its own.
-* Any two that are about one submission do it one after the other: each writes
-  its row, and what it goes by was read after that.
-* So do any two that change what settles a doubt at a number: each writes first, then takes
-  the lock of all numbers that end like it, in the order of these, and then looks.  What misses
-  each other all the same is found by whoever looks for expired sessions next.
-* Only who finds a doubt that can be settled locks the rows of its candidates, and looks again:
-  to lock a row is to write it, and a storm of receipts is about rows that settle nothing.
-* An outcome and a receipt change no column that an index has.  What is under way is therefore
-  found by the sessions that send it (`under_way`).
-* Rows are written in the sorted order.  Where the database finds a deadlock all
-  the same, the transaction is begun anew.
+* An intent is an insert, or an update of a row that was locked before it was read.  It has the
+  session and a number in it.  By these the session knows its own intents after a lost connection,
+  and no other outcome is written for them.
+* Two transactions about one submission run one after the other: each writes the submission's row
+  before it reads what it decides by.
+* Two transactions that change what settles a doubt at a number run one after the other, too: each
+  writes, then locks the endings of its numbers in sorted order, and then looks for doubts.  What
+  they miss all the same is found by the next look for expired sessions.
+* The rows of candidates are locked, and read again, only once a doubt was found that can be
+  settled: locking a row writes it, and a storm of receipts is about rows that settle nothing.
+* An outcome or a receipt changes no indexed column.  So messages under way are found by the
+  sessions that send them (`under_way`).
+* Rows are written in sorted order.  If the database finds a deadlock all the same, the transaction
+  starts over.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .pruning import PostgresPruning
 from .reader import MESSAGE, named
 
 _LOCK: Final = 0x534B5945  # "SKYE", of the endings of numbers
-_ALIKE: Final = 2  # digits that endings have in common which are locked together: 100 locks in all
+_ALIKE: Final = 2  # endings with these first digits in common share a lock: 100 locks in all
 
 
 class PostgresStore(PostgresPruning):
@@ -49,9 +49,9 @@ class PostgresStore(PostgresPruning):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._locked: set[str] = set()  # the beginnings of endings, until the transaction ends
+        self._locked: set[str] = set()  # first digits of endings, until the transaction ends
 
-    # What it counts.
+    # Counts.
 
     def write_counts(self) -> None:
         """Do nothing: no counts are kept here."""
@@ -93,7 +93,7 @@ class PostgresStore(PostgresPruning):
         self._execute(statements.UPDATE, MESSAGE.by_column(records))
 
     def next_turns(self, count: int) -> Sequence[int]:
-        """Return so many turns, in order, after those of all that was begun so far."""
+        """Return this many turns, in order, after those of all attempts so far."""
         return [turn for (turn,) in self._execute(statements.NEXT_TURNS, (count,))]
 
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
@@ -101,7 +101,7 @@ class PostgresStore(PostgresPruning):
         self._execute(statements.INSERT_ATTEMPTS, NEW_ATTEMPT.by_column(attempts))
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
-        """Write the outcomes of what is under way, or in doubt since its session expired alone."""
+        """Write outcomes of messages under way, or in doubt only since their session expired."""
         attempts = [command.attempt for command in finishes]
         rows = self._execute(
             statements.FINISH,
@@ -132,10 +132,11 @@ class PostgresStore(PostgresPruning):
         return Finished.of(rows.fetchall())
 
     def _reopen(self, finishes: Sequence[Finish]) -> None:
-        """Have chunks looked at again that were done before it was known what is not sent.
+        """Reopen chunks that were done while a message, now known as not sent, was in doubt.
 
-        Who learns it can be a session that was taken for dead, or one that sends the same key in
-        no campaign or in another: whoever takes a chunk has all that is under way in it in doubt.
+        A worker that takes a chunk puts in doubt all that is under way in it.  The outcome may
+        come later, from a session that was taken for dead, or one that sends the key outside of
+        the campaign.
         """
         unsent = [
             command.key
@@ -163,7 +164,7 @@ class PostgresStore(PostgresPruning):
         return {id_: message for id_, message, _ in found if id_ not in removed}
 
     def told_of(self, ids: Collection[int]) -> dict[int, list[ToldState]]:
-        """Return what the notifications of messages tell of how far they got, by their ids."""
+        """Return what the notifications of messages tell of their states, by the messages' ids."""
         found: dict[int, list[ToldState]] = {}
         for id_, *columns in self._execute(statements.TOLD_OF, (list(ids),)):
             found.setdefault(id_, []).append(told_state(*columns))
@@ -172,7 +173,7 @@ class PostgresStore(PostgresPruning):
     def write_progress(self, progress: Mapping[int, Progress]) -> Collection[str]:
         """Write how far messages got, by their ids, and return their keys and plain ids."""
         ids = list(progress)
-        # In the order in which everybody locks them.
+        # In the common order of locks.
         self._execute(
             "SELECT FROM skycore.messages WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (ids,)
         )
@@ -190,9 +191,9 @@ class PostgresStore(PostgresPruning):
     # Doubt.
 
     def may_settle(self, ending: str) -> bool:
-        """Return whether a doubt may be settled, of the messages to numbers that end so.
+        """Return whether a doubt of messages to numbers with this ending may be settled.
 
-        What others write of these and of like endings is waited for before it is looked.
+        First waits for others that write about numbers with such endings.
         """
         alike = ending[:_ALIKE]
         if alike not in self._locked:
@@ -201,17 +202,17 @@ class PostgresStore(PostgresPruning):
         return self._execute(statements.MAY_SETTLE, (ending,) * 3).fetchone() is not None
 
     def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
-        """Return the messages that may have a submission which is not known, locked or not."""
+        """Return the messages that may have an unknown submission, locked or not."""
         statement = statements.LOCK_CANDIDATES if is_locked else statements.CANDIDATES
         return list(map(MESSAGE.value, self._execute(statement, (ending,))))
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
-        """Return the submissions to numbers that end so which have no message."""
+        """Return the submissions to numbers with this ending that have no message."""
         rows = self._execute(statements.UNMATCHED, (ending,))
         return unmatched_in(map(NOTIFICATION.value, rows))
 
     def match(self, pairs: Mapping[str, int]) -> None:
-        """Write that these tracking ids are those of these messages."""
+        """Write which messages these tracking ids belong to."""
         for tracking_id, message in sorted(pairs.items()):
             self._execute(
                 "UPDATE skycore.submissions SET message = %s WHERE tracking_id = %s",
@@ -219,7 +220,7 @@ class PostgresStore(PostgresPruning):
             )
 
     def interrupt(self, *, at: float) -> Sequence[str]:
-        """Write `in_doubt` for what expired sessions were sending."""
+        """Put in doubt what expired sessions were sending, and return the keys."""
         expired = [id_ for (id_,) in self._execute(statements.LOCK_EXPIRED)]
         if not expired:
             return []
@@ -228,19 +229,19 @@ class PostgresStore(PostgresPruning):
         return keys
 
     def unsettled_endings(self) -> set[str]:
-        """Return how the numbers end that have messages in doubt and unmatched submissions."""
+        """Return the endings of numbers with messages in doubt and unmatched submissions."""
         return {ending for (ending,) in self._execute(statements.UNSETTLED)}
 
-    # What a sending report told.
+    # Sending reports.
 
     def reopen_chunks(self, keys: Collection[str]) -> None:
-        """Have chunks looked at again that were done with what turned out not to be sent."""
+        """Reopen the chunks with these keys that are done."""
         if keys:
             chunks = [id_ for (id_,) in self._execute(statements.KEEP_WITH, (list(keys),))]
             self._execute(statements.REOPEN, (chunks,))
 
     def update_attempts(self, decisions: Sequence[AttemptDecision]) -> None:
-        """Write what became of attempts before the last."""
+        """Write what became of earlier attempts."""
         for each in decisions:
             self._execute(
                 "UPDATE skycore.attempts SET state = %s, history_id = %s WHERE id = %s",
@@ -257,14 +258,14 @@ class PostgresStore(PostgresPruning):
     # Opting out.
 
     def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Insert those of whose numbers nothing is known."""
+        """Insert the entries of numbers that have none."""
         self._execute(statements.NEW_OPT_OUTS, OPT_OUT.by_column(opt_outs))
 
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
-        """Return what is known of these numbers, locked."""
+        """Return the entries of these numbers, locked."""
         found = map(OPT_OUT.value, self._execute(statements.OPT_OUTS, (list(numbers),)))
         return {each.number: each for each in found}
 
     def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Write these in place of what is known of their numbers."""
+        """Replace the entries of these numbers."""
         self._execute(statements.OTHER_OPT_OUTS, OPT_OUT.by_column(opt_outs))

@@ -1,15 +1,15 @@
-"""The attempts of a session that may be under way, as its row in the database tells others.
+"""The attempts of a session that may be under way, for its row in the database.
 
-Strategy: an outcome changes no index, so that no index tells what has none.  Instead the row
-of a session has the number of its oldest attempt that may be under way, and whoever looks for
-what it was sending looks from there on.
+Strategy: an outcome changes no index, so no index tells which messages have none.  Instead the row
+of a session has the number of its oldest attempt that may be under way.  To find what a session
+was sending, others read its attempts from there on.
 
 Rules:
 
-* An attempt counts from before its intent may be written until after its outcome is, or it
-  is certain that there was no intent.  So the number is too low at times, and never too high.
-* It is written in the transaction of each group that begins anything: whoever took the session
-  for dead, and cleared the number, has seen all that came before.
+* An attempt counts from before its intent may be written until after its outcome is, or until it
+  is certain that there was no intent.  So the number may be too low, and is never too high.
+* The number is written in the transaction of each group that begins anything: a process that took
+  the session for dead, and cleared the number, has seen everything before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class UnderWayAttempts:
 
     @property
     def oldest(self) -> int | None:
-        """The lowest number of these; None where there is none."""
+        """The lowest of the numbers; None if there is none."""
         return min(self._numbers, default=None)
 
     def add(self, group: Sequence[PendingCommand]) -> bool:
-        """Count what a group is about to begin, and return whether that is anything."""
+        """Add the attempts that a group is about to begin, and return whether there are any."""
         begun = {attempt.number for attempt in _begun(group)}
         self._numbers |= begun
         return bool(begun)
@@ -43,9 +43,9 @@ class UnderWayAttempts:
     def committed(
         self, group: Sequence[PendingCommand], unwritten: Collection[Attempt | None] = ()
     ) -> None:
-        """Count no longer what was ended by a group that is on the disk.
+        """Remove the attempts that ended, or did not begin, in a group that is on the disk.
 
-        Nor what was not begun by it, but for what is still to be ended.
+        Those in `unwritten` still have to be ended, and stay.
         """
         ended = [pending.command for pending in group if isinstance(pending.command, Finish)]
         self._numbers -= {each.attempt.number for each in ended if each.attempt is not None}
@@ -54,7 +54,7 @@ class UnderWayAttempts:
     def failed(
         self, group: Sequence[PendingCommand], unwritten: Collection[Attempt | None]
     ) -> None:
-        """Count no longer what a group would have begun, but for what is still to be ended."""
+        """Remove the attempts that a failed group did not begin, except those in `unwritten`."""
         self._numbers -= {each.number for each in _begun(group) if each not in unwritten}
 
 
@@ -63,7 +63,7 @@ def _has_begun(pending: PendingCommand) -> bool:
 
 
 def _begun(group: Sequence[PendingCommand]) -> Iterable[Attempt]:
-    """Return the attempts that a group begins."""
+    """Yield the attempts that a group begins."""
     for pending in group:
         if isinstance(pending.command, Begin) and pending.command.attempt is not None:
             yield pending.command.attempt

@@ -1,14 +1,14 @@
-"""The outcomes that a ledger in PostgreSQL could not write yet, and has to.
+"""The outcomes that a ledger in PostgreSQL could not write yet.
 
-Strategy: whoever is to look a message up, or to begin it, writes them first, and so does each
-sign of life.
+Strategy: a caller that looks up or begins a message writes them first, and so does each renewal of
+the session.
 
 Rules:
 
-* Nothing is begun while there is one: no more are in doubt after a crash than were in flight.
-  Nor is anything looked up, which might be told to be under way although it has ended.
-* One task at a time tries.  Of those who wait for it with a message the first tries again,
-  and the others are told what that met: none waits for long for a database that is away.
+* Nothing is begun while there is one: so after a crash no more messages are in doubt than were in
+  flight.  Nothing is looked up, either, as it might seem under way although it has ended.
+* One task at a time tries to write them.  Of the callers that wait for it, the first tries again,
+  and the others get the error of that: nobody waits long for a database that is away.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..model import Attempt
 
 
 class UnwrittenOutcomes(dict[Attempt | None, Finish]):
-    """Outcomes by their attempts, those that take an intent back among them.
+    """Outcomes by their attempts, including those that take an intent back.
 
-    `run` writes one, and takes it out.
+    `run` writes an outcome, and removes it from here.
     """
 
     def __init__(self, run: Callable[[Finish], Awaitable[None]]) -> None:
@@ -34,14 +34,14 @@ class UnwrittenOutcomes(dict[Attempt | None, Finish]):
         self.open(anyio.Event())
 
     def open(self, closing: anyio.Event) -> None:
-        """Belong to another event loop from now on; `closing` says that the ledger closes."""
+        """Serve another event loop from now on; `closing` is set when the ledger closes."""
         self._closing = closing
         self._turn = anyio.Lock()
         self._tries = 0
         self._failure: LedgerError | None = None
 
     async def write(self) -> None:
-        """Write them all; raises LedgerError where one cannot be written."""
+        """Write them all; raises LedgerError if one cannot be written."""
         before = self._tries
         async with self._turn:
             if self._tries > before and self._failure is not None:
@@ -50,7 +50,7 @@ class UnwrittenOutcomes(dict[Attempt | None, Finish]):
             self._failure = None
             for command in tuple(self.values()):
                 if self._closing.is_set():
-                    return  # which writes what is left
+                    return  # closing writes what is left
                 try:
                     await self._run(command)
                 except LedgerError as error:

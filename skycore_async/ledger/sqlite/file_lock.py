@@ -1,23 +1,23 @@
-"""Who has a ledger's file open: one process at a time, by whatever name it knows the file.
+"""The lock of a ledger's file: one process at a time has it open, by whatever name.
 
-Strategy: `flock`, which belongs to an open file and not to a process.  A lock of POSIX
-ends as soon as its process closes that file anywhere, as a backup by `shutil.copytree`
-does, and is not inherited by a fork.
+Strategy: `flock`, which belongs to an open file and not to a process.  A POSIX lock would not do:
+it ends as soon as its process closes that file anywhere, as a backup by `shutil.copytree` does,
+and a fork does not inherit it.
 
-* Linux: the ledger's own file is locked, and so every name of it: a hard link, a bind
-  mount, a second path.  SQLite's own locks on it are of POSIX, and neither kind sees the
-  other there.  PATH-lock is locked as well, in the way of earlier versions.
-* macOS and BSD: the two kinds see each other, which would lock SQLite out.  PATH-lock is
-  locked in place of the ledger's file, and a file with a second name is refused.
+* Linux: the ledger's own file is locked, and with it every name of it: a hard link, a bind mount,
+  a second path.  SQLite's own locks on it are POSIX locks, and the two kinds do not interact
+  there.  PATH-lock is locked as well, in the way of earlier versions.
+* macOS and BSD: the two kinds interact, and `flock` would lock SQLite out.  So PATH-lock is locked
+  instead, and a file with a second name is refused.
 * Windows: PATH-lock, in the way of earlier versions: a lock there ends with its handle.
 
 Rules:
 
-* The ledger's file is opened here before SQLite opens it, closed here after SQLite closed
-  it, and opened no second time in one process: closing it would end SQLite's locks.
-* A forked child has no ledger.  It closes its copy of the lock, which the parent keeps,
-  and never closes what is SQLite's, which could take the journal away from others.
-* To ask whether a file is in use writes nothing, and makes no file.
+* The ledger's file is opened here before SQLite opens it, and closed here after SQLite has closed
+  it.  It is opened only once in a process: closing it would end SQLite's locks.
+* A forked child has no ledger.  It closes its copy of the lock, which its parent keeps.  It never
+  closes SQLite's files, which could take the journal away from others.
+* Checking whether a file is in use writes nothing, and makes no file.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file: IO[bytes]
-        self.is_inherited = False  # by a child: it is the parent's
+        self.is_inherited = False  # in a forked child: the lock is its parent's
         self._identity: _Identity | None = None
         self._open: list[Any] = []
         self._of_sqlite: list[Any] = []
 
     def take(self, check: Callable[[IO[bytes]], None] = lambda _file: None) -> None:
-        """Take the lock; what `check` raises of the file leaves nothing beside it.
+        """Take the lock; if `check` raises for the file, no file is made beside it.
 
-        Raises LedgerInUse where another has it, LedgerError where it cannot be had here, and
-        OSError and sqlite3.Error where the files cannot be written.
+        Raises LedgerInUse if another process has it, LedgerError if this process cannot have it,
+        and OSError or sqlite3.Error if the files cannot be written.
         """
         with _guard:
             self._refuse_what_is_open_here()
@@ -88,11 +88,11 @@ class FileLock:
             )
         if identity in _held:
             raise in_use(self.path, "another ledger in this process")
-        if index_of(self.path).exists():  # or else it is asked later, as it takes its time
+        if index_of(self.path).exists():  # else it is checked later, as it is slow
             self.refuse_a_removed_log()
 
     def refuse_a_removed_log(self) -> None:
-        """Raise LedgerError where SQLite has, in this process, the index of a log that is gone."""
+        """Raise LedgerError if SQLite, in this process, uses the index of a log that is gone."""
         if _reads_a_removed_log(self.path):
             raise LedgerError(
                 f"{self.path} is open in this process by a connection of SQLite's own, to a log"
@@ -123,7 +123,7 @@ class FileLock:
         _held[self._identity] = self
 
     def opened_too(self, path: Path) -> IO[bytes] | None:
-        """Open a file of SQLite's where it is there, to be closed with the ledger's own."""
+        """Open a file of SQLite's if it exists, to be closed with the ledger's own."""
         return self._opened(path) if path.exists() else None
 
     def _opened(self, path: Path) -> IO[bytes]:
@@ -132,7 +132,7 @@ class FileLock:
         return file
 
     def not_to_be_closed_by_children(self, connection: Any) -> None:
-        """Keep a connection open for good in a child that is forked."""
+        """Never close this connection in a forked child."""
         self._of_sqlite.append(connection)
 
     def release(self) -> None:
@@ -150,7 +150,7 @@ class FileLock:
         self._of_sqlite.clear()
 
     def leave_to_the_parent(self) -> None:
-        """Have no lock any more, in a child that was forked."""
+        """Give up the lock in a forked child."""
         self.is_inherited = True
         for connection in self._of_sqlite:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
@@ -177,19 +177,19 @@ def lock_file(path: Path) -> Path:
 
 
 def journal_of(path: Path) -> Path:
-    """Return SQLite's write-ahead log of a ledger, which is there while it is open."""
+    """Return SQLite's write-ahead log of a ledger, which exists while it is open."""
     return path.with_name(f"{path.name}-wal")
 
 
 def index_of(path: Path) -> Path:
-    """Return the index of that log, which is shared by all who have the ledger open."""
+    """Return the index of that log, which all connections to the ledger share."""
     return path.with_name(f"{path.name}-shm")
 
 
 def is_in_use(path: Path) -> bool:
-    """Return whether a ledger has the file at `path` open, in whatever process.
+    """Return whether a ledger has the file at `path` open, in any process.
 
-    Raises OSError and sqlite3.Error where that cannot be read.
+    Raises OSError or sqlite3.Error if that cannot be read.
     """
     identity = _identity_of(path)
     if identity is None or identity in _held:
@@ -203,7 +203,7 @@ def is_in_use(path: Path) -> bool:
 def by_process(path: Path) -> str:
     """Return what to call the process that has the ledger at `path` open.
 
-    Linux tells its number, to processes that see each other.
+    On Linux it has its number, if this process can see it.
     """
     try:
         inode = str((_flocked(path) or path).stat().st_ino)
@@ -218,20 +218,20 @@ def by_process(path: Path) -> str:
 
 
 def _flocked(path: Path) -> Path | None:
-    """Return the file on which `flock` is held for a ledger, None where there is no `flock`."""
+    """Return the file on which `flock` is held for a ledger; None if there is no `flock`."""
     if fcntl is None:
         return None
     return path if _PLATFORM == "linux" else lock_file(path)
 
 
 def _reads_a_removed_log(path: Path) -> bool:
-    """Return whether a connection in this process has the index of a log that is gone.
+    """Return whether a connection in this process uses the index of a log that is gone.
 
-    All of SQLite's connections in a process share one index, and a new one would see, and
-    keep, what that log has: not what was recorded since.  It is there where the locks of that
-    connection ended before it did, as they do when the process closes the file anywhere.
+    All SQLite connections of a process share one index.  A new one would see, and keep, the
+    content of that log, and not what was recorded since.  It comes to this if the locks of a
+    connection end before the connection, as they do when the process closes the file anywhere.
     """
-    mapped = Path("/proc/self/maps")  # where there is Linux
+    mapped = Path("/proc/self/maps")  # on Linux
     return mapped.exists() and os.fsencode(f"{path}-shm (deleted)\n") in mapped.read_bytes()
 
 
@@ -263,8 +263,7 @@ def _is_flocked(path: Path) -> bool:
     return False
 
 
-# The lock of earlier versions: an exclusive transaction of SQLite's, in which nothing is
-# ever written.
+# The lock of earlier versions: an exclusive transaction of SQLite, which never writes anything.
 
 
 def _locked_as_before(beside: Path, ledger: Path) -> Any:
@@ -272,7 +271,7 @@ def _locked_as_before(beside: Path, ledger: Path) -> Any:
     try:
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("BEGIN EXCLUSIVE")
-        # A file that cannot be written is opened to be read, and would lock nobody out.
+        # A file that cannot be written is opened for reading, and would lock nobody out.
         connection.execute("PRAGMA user_version = 1")
     except sqlite3.Error as error:
         connection.close()
@@ -295,7 +294,7 @@ def _is_locked_as_before(beside: Path) -> bool:
 
 
 def in_use(ledger: Path, by: str) -> LedgerInUse:
-    """Make the error for a ledger that `by` has open."""
+    """Return the error for a ledger that `by` has open."""
     return LedgerInUse(
         f"{ledger} is in use: one process at a time can open a ledger, and {by} has it open. End"
         " that first, or wait for it"

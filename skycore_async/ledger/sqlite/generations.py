@@ -7,29 +7,29 @@ tables' version in `user_version`, of which eight bits are enough; the others ar
     bit 8           the mark: the file is incomplete, as what was recorded is in its log
     bits 9 to 30    a generation, 0 for a file of an earlier version
 
-The first page of the file, where that number is, gets the next generation when a log begins
-(an odd one) and when no more comes into it (an even one: at rest).  So no copy of the file
-that was made in between has the generation that the next log begins with.  That page is the
-first in each log, which is known by it, and there it has no mark: when it is on the disk, the
-mark is set in the file itself, with the log's generation, which nobody reads as long as the
-log has that page.  Whatever brings all of the log into the file, a checkpoint of ours or of
-SQLite's own at the end, brings that page as well and clears the mark.  But SQLite brings it
-first, and the others after it.  For that time the file has a tail beyond its pages, with the
-salts of the log, which SQLite cuts off when it has brought in all.
+The number is on the first page of the file.  That page gets the next generation when a log begins
+(an odd one) and when no more is written to the log (an even one: the file is at rest).  So no copy
+of the file that was made in between has the generation with which the next log begins.  The page
+is the first one in each log, which is identified by it, and has no mark there.  Once it is on the
+disk, the mark is set in the file itself, with the log's generation; nobody reads it there while
+the log has that page.  A checkpoint of the whole log, ours or SQLite's own at the end, writes that
+page as well and so clears the mark.  But SQLite writes it before the others.  For that time the
+file has a tail beyond its pages, with the salts of the log, which SQLite cuts off when the
+checkpoint is done.
 
-So a file that is copied without its log, at any time, says that it is incomplete; and a
-backup by SQLite's own means says that it is not.
+So a file that is copied without its log, at any time, says that it is incomplete, and a backup by
+SQLite's own means says that it is complete.
 
 Rule: every state that a crash can leave is one of those below; any other is refused.
 
     file                    log
     complete                none
-    complete                one by which, or just before which, it had the header that it has
-    incomplete              the same, which is that of its mark or its tail
-    of an earlier version   any that is of an earlier version as well
+    complete                one that gave it the header that it has, or began right after that
+    incomplete              the same, and it is that of its mark or its tail
+    of an earlier version   any log of an earlier version
 
-A header has the number of the pages, the version of the tables' definitions, and more.  A
-file that was vacuumed, or replaced by a backup, has another, or another generation.
+The header of a file has its number of pages, the version of its schema, and more.  A file that was
+vacuumed, or replaced by a backup, has another header or another generation.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""The inbox beside a ledger's file: postbacks that are on the disk, and in no ledger yet.
+"""The inbox beside a ledger's file: postbacks that are on the disk, but in no ledger yet.
 
-Strategy: PATH-inbox is a shared file, with a row for each postback.  Any number of
-processes add to it, whoever has the ledger open takes from it, and so does the next opening.
+Strategy: PATH-inbox is a shared file, with a row for each postback.  Any number of processes add
+rows.  The process that has the ledger open takes them in, or the next one that opens it.
 
 Rules:
 
 * It keeps the rules of `shared_file`.
-* No id is used twice, and ids are in the order of the commits: so one number tells what of it a
-  ledger has just read, whatever came since.
-* It is of one ledger, from when that has first looked into it for as long as there is anything
-  in it.  What it has is never given to another.
-* Nothing is added to a file that is not where it was opened, or not beside its ledger any more:
+* No id is used twice, and ids are in the order of commits: so one number tells up to where a
+  ledger has read it, whatever has come since.
+* The first ledger that looks into it claims it, for as long as there is anything in it.  No other
+  ledger gets its postbacks.
+* Nothing is added to a file that is no longer where it was opened, or no longer beside its ledger:
   nobody would look for it there.
-* It is never removed here: others may have it open.
+* It is never removed here: other processes may have it open.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from .shared_file import (
 )
 
 MOST: Final = 500  # postbacks that are read at a time ...
-_MOST_CHARACTERS: Final = 1024 * 1024  # ... and in how many characters, or one that is longer
+_MOST_CHARACTERS: Final = 1024 * 1024  # ... and their characters, but at least one postback
 
 KIND: Final = FileKind(
     application_id=0x534B5949,  # "SKYI"
@@ -72,9 +72,9 @@ def inbox_of(path: Path) -> Path:
 
 
 def copy_inbox(path: Path, copy: Path) -> None:
-    """Copy the inbox of the ledger at `path`, if there is one, to be that of a copy of it.
+    """Copy the inbox of the ledger at `path`, if there is one, beside a `copy` of the ledger.
 
-    Raises sqlite3.Error where it cannot be read without changing it.
+    Raises sqlite3.Error if it cannot be read without changing it.
     """
     if inbox_of(path).exists():
         uri = f"{inbox_of(path).as_uri()}?mode=ro"
@@ -87,7 +87,7 @@ def copy_inbox(path: Path, copy: Path) -> None:
 
 @attrs.frozen(kw_only=True)
 class KeptPostback:
-    """A postback in an inbox; `received` is in seconds since 1970, and `text` all of it."""
+    """A postback in an inbox, all of it in `text`; `received` is in seconds since 1970."""
 
     id: int = 0
     received: float
@@ -95,7 +95,7 @@ class KeptPostback:
 
     @classmethod
     def of(cls, notifications: Sequence[Notification], *, received: float) -> KeptPostback:
-        """Make it of the notifications of a postback."""
+        """Return it for the notifications of a postback."""
         text = json.dumps([each.raw for each in notifications], separators=(",", ":"))
         return cls(received=received, text=text)
 
@@ -107,7 +107,7 @@ class KeptPostback:
 class InboxFile:
     """The inbox of the ledger at `path`, which has no symbolic link in it; one use at a time.
 
-    What is wrong with it is a LedgerError.
+    Every method raises LedgerError if something is wrong with the file.
     """
 
     def __init__(self, path: Path, *, connect: Callable[[str], Any] = connect) -> None:
@@ -129,14 +129,14 @@ class InboxFile:
         return self._connection is not None
 
     def open(self) -> None:
-        """Open it, and make it where there is none; again does nothing."""
+        """Open it, making it if there is none; do nothing if it is open."""
         with self._explained():
             if self._connection is None:
                 make_if_missing(self.path)
                 self._connect()
 
     def open_if_there(self) -> bool:
-        """Open it where it is there, and return whether it is."""
+        """Open it if it exists, and return whether it does."""
         with self._explained():
             if self._connection is not None and not self._is_in_place():
                 self._close()
@@ -165,7 +165,7 @@ class InboxFile:
                     "INSERT INTO postbacks (received, notifications) VALUES (?, ?)",
                     [(each.received, each.text) for each in postbacks],
                 )
-            self._check_place()  # it may have been moved meanwhile
+            self._check_place()  # again, in case it was moved meanwhile
 
     def is_empty(self) -> bool:
         """Return whether there is nothing in it."""
@@ -181,7 +181,7 @@ class InboxFile:
         return None if ledger is None else bytes(ledger)
 
     def give_to(self, ledger: bytes) -> bool:
-        """Make it that of a ledger; False where another's postbacks are in it."""
+        """Claim it for a ledger; return False if it has postbacks for another."""
         with self._explained(), transaction(self._connection) as execute:
             execute(
                 "UPDATE identity SET ledger = ? WHERE ledger IS NULL OR ledger = ?"
@@ -191,10 +191,7 @@ class InboxFile:
             return bool(self._one("SELECT ledger FROM identity")[0] == ledger)
 
     def read(self, after: int = 0) -> tuple[list[KeptPostback], bool]:
-        """Return postbacks beyond the id `after`, and whether these are all.
-
-        They are the first ones, and not more than are taken in at once.
-        """
+        """Return the first postbacks beyond the id `after`, and whether there are no more."""
         found: list[KeptPostback] = []
         characters = 0
         with self._explained():
@@ -211,12 +208,12 @@ class InboxFile:
         return found, len(found) < MOST and characters < _MOST_CHARACTERS
 
     def remove(self, until: int) -> None:
-        """Remove the postbacks up to this id, which a ledger has."""
+        """Remove the postbacks up to this id, which a ledger has taken in."""
         with self._explained(), transaction(self._connection) as execute:
             execute("DELETE FROM postbacks WHERE id <= ?", (until,))
 
     def rewrite(self) -> None:
-        """Write it anew, without what was removed from it."""
+        """Rewrite the file, so that what was removed is gone."""
         with self._explained():
             self._connection.execute("VACUUM")
 
@@ -228,7 +225,7 @@ class InboxFile:
     # What all do.
 
     def close(self) -> None:
-        """Close it; again does nothing."""
+        """Close it; do nothing if it is closed."""
         with self._turn:
             self._close()
 
@@ -274,7 +271,7 @@ class InboxFile:
         return status.st_dev, status.st_ino
 
     def leave_to_the_parent(self) -> None:
-        """Never close it, in a child that was forked: it may be in a transaction there."""
+        """Never close it in a forked child: the parent may be in a transaction."""
         self._turn = threading.RLock()
         self._is_inherited = True
         if self._connection is not None:

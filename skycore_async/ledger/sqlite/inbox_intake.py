@@ -1,15 +1,15 @@
-"""Taking postbacks into a ledger's file from the inbox beside it, each once.
+"""Take postbacks into a ledger's file from the inbox beside it, each once.
 
-Strategy: `next` reads some of them, the ledger records them as one command, and `taken` removes
+Strategy: `next` reads some postbacks, the ledger records them as one command, and `taken` removes
 them from the inbox.
 
 Rules:
 
-* What is removed from the inbox is on the disk in the ledger, and what is in both is recorded
-  again, which changes nothing.  So a crash at any moment loses none and repeats none, and neither
-  does an inbox that is put back as it was some time ago, whose ids then come a second time.
-* They count as of when they came, and not of when they are taken in.
-* What an inbox has for another ledger is never taken in, and is said: see `claim_of`.
+* What is removed from the inbox is on the disk in the ledger.  What is in both is recorded again,
+  which changes nothing.  So a crash loses and repeats nothing, and neither does an inbox that is
+  restored from a backup, whose ids then come a second time.
+* Postbacks count from when they came, not from when they are taken in.
+* Postbacks for another ledger are never taken in, and that is an error: see `claim_of`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .inbox_file import InboxFile, KeptPostback
 
 @attrs.frozen(kw_only=True)
 class TakeIn(LedgerCommand[None]):
-    """Record postbacks of an inbox; `is_all` says that there were no more when they were read."""
+    """Record postbacks of an inbox; `is_all` if there were no more when they were read."""
 
     postbacks: tuple[KeptPostback, ...]
     is_all: bool = False
@@ -72,9 +72,9 @@ class TakingExecutor(CommandExecutor):
 
 
 class InboxTaker:
-    """What the ledger at `path` takes in from the inbox beside it; errors call it `name`.
+    """Take postbacks for the ledger at `path`, whose identity is `ledger`, from its inbox.
 
-    `ledger` is its identity.
+    Errors call the ledger `name`.
     """
 
     def __init__(self, path: Path, *, name: str, ledger: bytes) -> None:
@@ -85,18 +85,18 @@ class InboxTaker:
 
     @classmethod
     def over(cls, connection: Any, path: Path, *, name: str) -> InboxTaker:
-        """Return that of an open ledger, by what its tables say."""
+        """Return that of an open ledger; `connection` is to its tables."""
         (ledger,) = connection.execute("SELECT ledger FROM identity").fetchone()
         return cls(path, name=name, ledger=ledger)
 
     def is_there(self) -> bool:
-        """Return whether there may be anything to take in, at the price of asking for a file."""
+        """Return whether there may be anything to take in; it only checks for the file."""
         return self._file.exists()
 
     def next(self) -> TakeIn | None:
-        """Return what is to be recorded next, None where there is nothing.
+        """Return the command that records the next postbacks; None if there are none.
 
-        Raises LedgerError where the inbox cannot be read, or has what is another ledger's.
+        Raises LedgerError if the inbox cannot be read, or has postbacks for another ledger.
         """
         with self._turn:
             if not self._file.open_if_there():
@@ -108,18 +108,18 @@ class InboxTaker:
             return TakeIn(postbacks=tuple(postbacks), is_all=is_all)
 
     def taken(self, command: TakeIn) -> None:
-        """Remove from the inbox what was recorded."""
+        """Remove from the inbox what a command has recorded."""
         with self._turn:
             self._file.remove(command.last)
 
     def rewrite(self) -> None:
-        """Have what was removed from the inbox in no free space of its file."""
+        """Rewrite the inbox, so that what was removed from it is gone."""
         with self._turn:
             if self._file.open_if_there():
                 self._file.rewrite()
 
     def close(self) -> None:
-        """Let go of the inbox."""
+        """Close the inbox."""
         with self._turn:
             self._file.close()
 

@@ -1,9 +1,8 @@
 """A ledger in a file, which survives a crash and a power cut.
 
-Strategy: the file is an `OpenFile`, used by one worker thread at a time, through
-`GroupCommit`.  One process at a time has it open, which `file_lock` sees to; who opens
-it while another has it may wait for that.  Postbacks that other processes took in are in
-the inbox beside it, which is looked into for as long as it is open.
+Strategy: the file is an `OpenFile`, used by one worker thread at a time, through `GroupCommit`.
+`file_lock` lets one process at a time open it; another that opens it may wait.  Other processes
+put postbacks into the inbox beside it, which is read for as long as the ledger is open.
 """
 
 from __future__ import annotations
@@ -35,29 +34,28 @@ from .watching import LOOK_EVERY, InboxWatch
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 0.25  # seconds, since who asks whether it is in use has it for a moment
-_PATIENCE_BESIDE_AN_INBOX: Final = 3.0  # ... and who takes postbacks in while nobody has it
-_PAUSE: Final = 0.05  # seconds between attempts to open
+_PATIENCE: Final = 0.25  # seconds: a process that checks whether it is in use locks it shortly
+_PATIENCE_BESIDE_AN_INBOX: Final = 3.0  # ... and so does one that takes in the inbox
+_PAUSE: Final = 0.05  # seconds between tries to open it
 
 
 class SQLiteLedger(OpenableLedger):
     """Remember every message and notification in the file `path`, made where there is none.
 
-    Open it with `async with`, or with `open` and `aclose`; one process at a time
-    can, and another one's is waited for `open_timeout` seconds.  A call returns when
-    what it wrote is on the disk.  A postback settles a doubt within `settle_within`
-    seconds of its intent.  What a `PostbackInbox` beside it has taken in is recorded when it
-    is opened, and every `look_every` seconds after that, `math.inf` for not after that; and
-    before a number is opted out or in, as that comes later.
-    `clock` gives seconds since 1970, and `sleep` waits some seconds.
+    Open it with `async with`, or with `open` and `aclose`.  One process at a time can have it
+    open; opening waits `open_timeout` seconds for another one.  A call returns when what it wrote
+    is on the disk.  A postback settles a doubt within `settle_within` seconds of its intent.  What
+    a `PostbackInbox` beside it has taken in is recorded when the ledger is opened, every
+    `look_every` seconds after that (`math.inf` for never), and before a number is opted out or in.
+    `clock` returns seconds since 1970, and `sleep` waits some seconds.
 
-    `opt_out_rule` is asked, in a thread, about each text from a handset that is not surely
-    STOP: True opts its number out, False says that it is no opt-out, None leaves it to the
-    words.  What it decides is kept; what it raises leaves it to the words, too.
+    `opt_out_rule` is called, in a thread, for each text from a handset that is not surely STOP:
+    True opts its number out, False means that it is no opt-out, and None, or an error, leaves the
+    decision to the text.  What it decides is kept.
 
-    Raises ConfigurationError for an invalid path or time, LedgerInUse where another process has
-    the file open, LedgerError where it cannot be opened, read or written, and RuntimeError where
-    it is used without being open.
+    Raises ConfigurationError for an invalid path or time, LedgerInUse if another process has the
+    file open, LedgerError if it cannot be opened, read or written, and RuntimeError if it is used
+    without being open.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class SQLiteLedger(OpenableLedger):
         check_seconds(open_timeout=open_timeout, settle_within=settle_within)
         check_positive(look_every=look_every)
         check_rule(opt_out_rule)
-        # It is the same ledger in whatever directory the program works when it is opened again.
+        # The same file, even if the program changes its directory before opening it again.
         self.path = Path(path).absolute()
         self.name = str(Path(path))
         self._open_timeout = open_timeout
@@ -112,14 +110,14 @@ class SQLiteLedger(OpenableLedger):
 
     async def _begin(self, tasks: BackgroundTasks) -> None:
         file = self._file = self._new_file()
-        # Those who wait to read take no threads from others.
+        # One at a time, so that waiting readers take no threads from others.
         self._readers = anyio.CapacityLimiter(1)
         await self._open_in_time(file)
         look = functools.partial(self._look_into_inbox, file, tasks)
         InboxWatch(look, tasks, every=self._look_every)
 
     async def _look_into_inbox(self, file: OpenFile, tasks: BackgroundTasks) -> None:
-        """Take in what is in the inbox beside it; what comes meanwhile is for the next look."""
+        """Take in the inbox beside it; what comes meanwhile is left for the next look."""
         inbox, is_all = file.inbox, False
         while not is_all and inbox.is_there():
             command = await anyio.to_thread.run_sync(inbox.next)
@@ -136,9 +134,9 @@ class SQLiteLedger(OpenableLedger):
         return self._file.explain(error)
 
     async def _open_in_time(self, file: OpenFile) -> None:
-        """Open the file, once whoever has it open has closed it."""
+        """Open the file, waiting for another process that has it open."""
         waited, patience = 0.0, _PATIENCE
-        with suppress(OSError):  # which opening it tells
+        with suppress(OSError):  # opening it raises a better error
             if inbox_of(self.path.resolve()).exists():
                 patience = _PATIENCE_BESIDE_AN_INBOX
         while True:

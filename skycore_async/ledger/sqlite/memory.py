@@ -1,12 +1,13 @@
-"""A ledger that forgets with its process, and holds so much at most.
+"""A ledger in memory, of limited size, which forgets with its process.
 
-It is `SQLiteStore` over a database in memory: the same steps, less durability.  Commands that
-come within one turn of the event loop share a transaction, as many cost little more than one.
+Strategy: it is `SQLiteStore` over a database in memory: the same steps without durability.
+Commands that come within one turn of the event loop share a transaction, as many cost little more
+than one.
 
-Rule: a receipt of a message that was forgotten settles no other's doubt.  The tracking ids
-of these are remembered, and how the numbers end of those that were sent again after doubt,
-which may have one that is not known; in memory that never grows, by which some others are
-taken for forgotten, too, and stay in doubt.
+Rule: a receipt of a forgotten message settles no other message's doubt.  So the tracking ids of
+forgotten messages are remembered, and the number endings of those that were sent again after
+doubt, which may have an unknown tracking id.  They are kept in memory of a fixed size, so that
+some others are taken for forgotten, too, and stay in doubt.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from .store import SQLiteStore
 T = TypeVar("T")
 
 _EVENTS: Final = 4  # notifications for a message, on average
-_PART: Final = 100  # of what it holds, a hundredth is forgotten at a time: one by one costs more
+_PART: Final = 100  # a hundredth of the capacity is forgotten at a time: one by one costs more
 
 _UNDECIDED: Final = "('sending', 'in_doubt')"
-# Of the notifications those without a message go first: the others tell its state.
+# Notifications without a message are forgotten first: the others tell the state of theirs.
 _OLDEST: Final = {
     "messages": "SELECT id, plain_id, CASE WHEN doubted THEN recipient END, started_at,"
     f" {KIND} FROM messages WHERE state NOT IN {_UNDECIDED} ORDER BY id LIMIT ?",
@@ -76,16 +77,15 @@ class _SharedTransaction:
 
 
 class MemoryLedger(BaseLedger):
-    """Remember the last messages sent and notifications taken in, in this process alone.
+    """Remember the latest messages and notifications, in this process alone.
 
-    `capacity` is how many messages it holds at most, with four notifications for
-    each on average; the oldest are forgotten first, but none that is under way or
-    in doubt.  A postback settles a doubt within `settle_within` seconds of
-    its intent, and fewer of them do after tens of millions were forgotten.  For
-    `opt_out_rule` see `SQLiteLedger`.  `clock` gives seconds since 1970.
+    It holds at most `capacity` messages, with four notifications for each on average.  The oldest
+    are forgotten first, but none that is under way or in doubt.  A postback settles a doubt within
+    `settle_within` seconds of its intent; after tens of millions of forgotten messages fewer do.
+    For `opt_out_rule` see `SQLiteLedger`.  `clock` returns seconds since 1970.
 
-    Raises LedgerError where it is full of messages in doubt, and RuntimeError where an event loop
-    uses it while another does, as in two threads.
+    Raises LedgerError if it is full of messages in doubt, and RuntimeError if two event loops use
+    it at the same time, as in two threads.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class MemoryLedger(BaseLedger):
         self._next = _SharedTransaction()
 
     async def open(self) -> None:
-        """Do nothing, but for one that was closed, which is empty from now on."""
+        """Do nothing; if it was closed, make it anew, empty."""
         if self._closed:
             self._make()
 
@@ -137,7 +137,7 @@ class MemoryLedger(BaseLedger):
         except BaseException:
             self._leave(group, pending)
             raise
-        if group is self._next:  # whoever is the first to go on runs those of all
+        if group is self._next:  # the first caller to go on runs the commands of all
             if self._closed:
                 raise RuntimeError("this ledger is closed")
             self._next = _SharedTransaction()
@@ -148,14 +148,14 @@ class MemoryLedger(BaseLedger):
         return pending.outcome(command)
 
     def _move_here(self) -> None:
-        """Serve another event loop, once that before has ended; what was left there is not run."""
+        """Serve another event loop, if the one before has ended; what it left is not run."""
         if self._home is not None and self._home.is_running():
             raise elsewhere("ledger")
         self._home = HomeLoop()
         self._next = _SharedTransaction()
 
     def _leave(self, group: _SharedTransaction, pending: PendingCommand) -> None:
-        """Take back what a caller who was cancelled began, or would begin."""
+        """Take back what a cancelled caller has begun, or was about to begin."""
         if group is self._next:
             group.commands.remove(pending)
         elif pending.error is None and (back := withdrawal(pending.command, pending.result)):
@@ -164,7 +164,7 @@ class MemoryLedger(BaseLedger):
     def _run_all(self, group: Sequence[PendingCommand]) -> None:
         try:
             self._run_together(group)
-        except Exception:  # noqa: BLE001 - each of them is told by itself what is wrong
+        except Exception:  # noqa: BLE001 - each command gets an error of its own
             for pending in group:
                 try:
                     self._run_together([pending])
@@ -195,9 +195,9 @@ class MemoryLedger(BaseLedger):
 
 
 class BoundedStore(SQLiteStore):
-    """A store that forgets what is oldest; none that is under way or in doubt.
+    """A store that forgets the oldest messages, but none that is under way or in doubt.
 
-    It counts down to when it may be full, and counts what there is only then.
+    It counts down until it may be full, and only then counts its rows.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class BoundedStore(SQLiteStore):
         self._forgotten_until = 0.0
 
     def insert_new(self, begins: Sequence[Begin]) -> set[str]:
-        """Insert those that are new, and return their keys; LedgerError where it is full."""
+        """Insert the messages that are new, and return their keys; LedgerError if it is full."""
         inserted = super().insert_new(begins)
         if not self._has_space(len(inserted), "messages", self._capacity):
             raise LedgerError(
@@ -228,7 +228,7 @@ class BoundedStore(SQLiteStore):
         return inserted
 
     def _has_space(self, count: int, table: str, most: int) -> bool:
-        """Forget what is too much after so many were added, and return whether that could be."""
+        """Forget what is too much after `count` were added; return whether there is space."""
         self._left[table] -= count
         if self._left[table] >= 0:
             return True
@@ -254,11 +254,11 @@ class BoundedStore(SQLiteStore):
         return len(oldest)
 
     def forgotten_until(self) -> float:
-        """Return until when messages were begun that are forgotten; 0 for none."""
+        """Return when the last forgotten message was begun; 0 if none was forgotten."""
         return max(self._forgotten_until, self.pruned_until())
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
-        """Return the submissions to numbers that end so which have no message, and had none."""
+        """Return the submissions to numbers with this ending that never had a message."""
         if _sent_again(ending) in self._forgotten:
             return []
         found = super().unmatched(ending)
@@ -271,5 +271,5 @@ class BoundedStore(SQLiteStore):
 
 
 def _sent_again(ending: str) -> str:
-    """Return what is remembered of a message that was sent again after doubt."""
+    """Return the name to remember of a forgotten message that was sent again after doubt."""
     return f"sent again: {ending}"

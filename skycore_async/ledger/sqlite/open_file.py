@@ -1,17 +1,16 @@
-"""A ledger's file while this process has it open: opened in order, written, closed.
+"""A ledger's file while this process has it open.
 
-Strategy: plain code, which runs in one thread at a time.  Opening checks what can be
-wrong with a file and says it in words.
+Strategy: plain synchronous code, which runs in one thread at a time.  Opening checks what can be
+wrong with a file, and raises errors for people to read.
 
 Rules:
 
-* `journal_mode=WAL` and `synchronous=FULL`, and both read back: with less, what
-  was acknowledged can be gone after a power cut.
-* One connection that writes or checkpoints, and no other: others only read.  So
-  the WAL-reset defect of SQLite before 3.51.3, where two connections write or
-  checkpoint at once, cannot touch it.
-* Its lock is taken before all else and given up last.
-* What is left in the inbox beside it is taken in before it is open.
+* `journal_mode=WAL` and `synchronous=FULL` are set and read back: with less, what was acknowledged
+  can be lost in a power cut.
+* A single connection writes and checkpoints; others only read.  So the WAL-reset defect of SQLite
+  before 3.51.3, where two connections write or checkpoint at once, cannot occur.
+* The lock of the file is taken first and released last.
+* What is left in the inbox beside it is taken in before the ledger is open.
 """
 
 from __future__ import annotations
@@ -52,22 +51,22 @@ from .write_ahead_log import WriteAheadLog, check
 T = TypeVar("T")
 
 _FULL: Final = 2  # what PRAGMA synchronous calls FULL
-_TORN: Final = "locking protocol"  # what SQLite says of an index that cannot be mended
-_NOTHING: Final = "UPDATE look_ups SET refused = 0 WHERE 0"  # which fails where nothing can be
-_PATIENCE: Final = 0.25  # seconds, for another program that has it for a moment
+_TORN: Final = "locking protocol"  # what SQLite says of an index that it cannot mend
+_NOTHING: Final = "UPDATE look_ups SET refused = 0 WHERE 0"  # fails if nothing can be written
+_PATIENCE: Final = 0.25  # seconds, for another program that locks the file for a moment
 _OPTING_OUT: Final = (SetOptOut, TellOptOuts)  # which come after what is in the inbox
 
 
 def connect(path: str) -> Any:
-    """Return a connection that begins and ends transactions where it is told to."""
+    """Return a connection without implicit transactions."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
 
 
 class OpenFile:
     """The file `path` as an open ledger, which errors call `name`.
 
-    `clock` gives seconds since 1970; a postback settles a doubt within `settle_within`
-    seconds of its intent.  `opt_out_rule` is asked about texts.
+    `clock` returns seconds since 1970.  A postback settles a doubt within `settle_within` seconds
+    of its intent.  `opt_out_rule` decides about texts that are not surely STOP.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class OpenFile:
         opt_out_rule: OptOutRule | None = None,
         connect: Callable[[str], Connection] = connect,
     ) -> None:
-        # It is the same ledger by every symbolic link, also where one is changed meanwhile.
+        # Resolved once: a symbolic link may be changed meanwhile.
         self._path = path.resolve()
         self._name = name
         self._clock = clock
@@ -93,7 +92,7 @@ class OpenFile:
         self._connection: Any = None
         self._log: Any = None
         self._unwritten: dict[str, Finish] = {}
-        self._is_committed = False  # what was to be written last, whatever was told of it
+        self._is_committed = False  # whether the last group is on the disk
         self._touched: set[str] = set()
         self._executor: TakingExecutor
         self._last_turn: LastTurn
@@ -101,10 +100,10 @@ class OpenFile:
         self._reading: Any = None
 
     def open(self, *, most: float = math.inf) -> None:
-        """Open it; what was being sent when it was last in use is in doubt from now on.
+        """Open it, and put in doubt what was being sent when it was last in use.
 
-        Takes in what is left in the inbox beside it, `most` times as much as is taken in at
-        once.  Raises LedgerInUse where another has it, and LedgerError where it cannot be opened.
+        Takes in what is left in the inbox beside it, at most `most` batches.  Raises LedgerInUse
+        if another process has it open, and LedgerError if it cannot be opened.
         """
         with self._turn:
             if self._is_over:
@@ -122,7 +121,7 @@ class OpenFile:
         if not is_directory(self._path.parent):
             raise LedgerError(f"{self._name}: there is no directory {self._path.parent}")
         if not self._path.exists():
-            check(self._path, None, self._name)  # before one is made
+            check(self._path, None, self._name)  # before the file is made
         self.lock.take(self._refuse_other)
         check(self._path, self.lock.file, self._name)
         self._connection = self._connect(str(self._path))
@@ -133,7 +132,7 @@ class OpenFile:
             self._connection, self._path, self.lock, self._name, self._without_readers
         )
         log.hold()
-        if self._connect is connect:  # and not to what a caller's own is to
+        if self._connect is connect:  # not with a caller's own, which may connect elsewhere
             self._reading = ReadingConnection(self._path, self.lock, log.outside.check_to_read)
         store = SQLiteStore(self._connection)
         self._executor = TakingExecutor(
@@ -150,7 +149,7 @@ class OpenFile:
         self._last_turn.keep()
 
     def _has_to_write(self, store: SQLiteStore) -> bool:
-        """Return whether there is something in doubt that does not say so, or is not any more."""
+        """Return whether messages are to be put in doubt, or doubts to be settled, on opening."""
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(_NOTHING)
         found = store.has_doubts_to_find()
@@ -169,20 +168,20 @@ class OpenFile:
         return nullcontext() if self._reading is None else self._reading.held_off()
 
     def answer(self, query: Query[T]) -> T:
-        """Return the answer to a question, beside what is being written; see `reading`."""
+        """Return the answer to a query beside the writer; see `ReadingConnection`."""
         reading: ReadingConnection | None = self._reading
         if reading is None:
             raise Unreadable
         return reading.answer(query)
 
     def _refuse_other(self, file: IO[bytes]) -> None:
-        if not journal_of(self._path).exists():  # which may have what the file lacks
+        if not journal_of(self._path).exists():  # the journal may have what the file lacks
             size = os.fstat(file.fileno()).st_size
             refuse_other(file.read(HEADER), size, self._name)
 
     @property
     def inbox(self) -> InboxTaker:
-        """The inbox beside it, to be taken in."""
+        """The inbox beside it."""
         inbox: InboxTaker = self._inbox
         return inbox
 
@@ -198,14 +197,13 @@ class OpenFile:
             most -= 1
 
     def commit(self, group: Sequence[PendingCommand]) -> set[str]:
-        """Run commands in one transaction, and return what they touched; all or nothing.
+        """Run commands in one transaction, all or none of them, and return what they touched.
 
-        What takes an intent back is kept where that cannot be written, and written first as
-        soon as it can: its caller has left, and nobody else would end what is under way.  So is
-        what takes back an intent that is on the disk, and whose caller is told that it is not.
+        A command that takes an intent back is kept if it cannot be written, and written first as
+        soon as it can: its caller has left, and nobody else would end the message.  So is one that
+        takes back an intent which is on the disk although its caller was told that it is not.
 
-        Before a number is opted out or in, here or by what another ledger heard, what is in the
-        inbox is taken in: it came before that.
+        Before a number is opted out or in, the inbox is taken in, as what is in it came earlier.
         """
         if self._unwritten:
             left = [PendingCommand(command) for command in self._unwritten.values()]
@@ -214,10 +212,10 @@ class OpenFile:
                 with suppress(LedgerError, sqlite3.Error):
                     self._touched |= self._commit(left)
             finally:
-                if self._is_committed:  # written again, it would end what is begun by then
+                if self._is_committed:  # a second time, they would end what begins meanwhile
                     self._unwritten.clear()
         if [each for each in group if isinstance(each.command, _OPTING_OUT)]:
-            with suppress(LedgerError, sqlite3.Error):  # who looks into it next tells it
+            with suppress(LedgerError, sqlite3.Error):  # the next look into it logs the error
                 self._take_in_next(math.inf)
         self._is_committed = False
         try:
@@ -239,7 +237,7 @@ class OpenFile:
             execute("BEGIN IMMEDIATE")
         except (sqlite3.Error, OSError) as error:
             if is_mended or _TORN not in str(error):
-                raise self.explain(error) from error  # as for any other: once is enough to wait
+                raise self.explain(error) from error  # a LedgerError: no command is tried alone
             log.mend_index()
             return self._commit(group, is_mended=True)
         try:
@@ -265,7 +263,7 @@ class OpenFile:
         return self._executor.forget()
 
     def explain(self, error: Exception) -> Exception:
-        """Return what is raised to the caller of a command for an error of SQLite's."""
+        """Return what to raise to the caller of a command for an error of SQLite."""
         if not isinstance(error, sqlite3.Error | OSError):
             return error
         return LedgerError(
@@ -274,9 +272,9 @@ class OpenFile:
         )
 
     def close(self) -> None:
-        """Close it for good; not in a child that was forked: it is the parent's.
+        """Close it for good, after waiting for a thread that is just opening it.
 
-        One that is just being opened in another thread is waited for.
+        A forked child must not call this: the file is its parent's.
         """
         with self._turn:
             self._is_over = True
@@ -301,20 +299,20 @@ class OpenFile:
 
 
 def _taking_back(group: Iterable[PendingCommand]) -> list[Finish]:
-    """Return the commands of a group that take intents back."""
+    """Return the commands in a group that take intents back."""
     finishes = [each.command for each in group if isinstance(each.command, Finish)]
     return [each for each in finishes if each.submission is WITHDRAWN]
 
 
 def _taken_back(group: Iterable[PendingCommand]) -> list[Finish]:
-    """Return what takes back the intents of a group."""
+    """Return commands that take back the intents that a group has begun."""
     begun = [each for each in group if each.error is None]
     backs = [withdrawal(each.command, each.result) for each in begun]
     return [each for each in backs if each is not None]
 
 
 def _make_durable(connection: Any, name: str) -> None:
-    """Make the file as durable as can be, and hold it to that."""
+    """Set the file to be durable; LedgerError if it does not become so."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
@@ -333,7 +331,7 @@ def _asks_only(group: Sequence[PendingCommand]) -> bool:
 
 
 def describe_error(name: str, error: sqlite3.Error | OSError) -> str:
-    """Say what is wrong with a file, and what to do."""
+    """Return what is wrong with a file, and what to do."""
     said = _said(error)
     if "not a database" in said or "malformed" in said:
         return f"{name} is no ledger, or is damaged: {said}"

@@ -1,9 +1,9 @@
-"""What the tables in SQLite are told of pruning; what is kept of a message is in `..pruning`.
+"""Prune the tables in SQLite; `..pruning` has what is kept of a message.
 
 Rules:
 
-* A message and all that came for it are pruned in one transaction.
-* What a row had stays in the free space of its file, until that is written anew (`vacuum`).
+* A message and all notifications for it are pruned in one transaction.
+* What was removed stays in the free space of the file until `vacuum` rewrites it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from . import statements
 from .reader import DIALECT, MESSAGE, SQLiteReader
 
 _AT_ONCE: Final = 500  # notifications without a message, or their submissions
-# A later message has the tracking id of one that was pruned.
+# A later message has the tracking id of a pruned one.
 _IS_GIVEN_AGAIN: Final = (
     "EXISTS (SELECT 1 FROM submissions AS own"
     " WHERE own.tracking_id = column2 AND own.message IS NOT NULL)"
@@ -25,20 +25,20 @@ _IS_GIVEN_AGAIN: Final = (
 
 
 class SQLitePruning(SQLiteReader):
-    """The tables as they are pruned; see `LedgerStore`."""
+    """The part of a `LedgerStore` that prunes."""
 
     def mark_pruned(self, until: float) -> None:
-        """Write that what was begun until then is being pruned."""
+        """Write that messages begun until then are being pruned."""
         self._is_pruned = None
         self._execute("INSERT INTO pruned SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM pruned)")
         self._execute("UPDATE pruned SET until = max(until, ?)", (until,))
 
     def change_mark(self, marked: float, until: float) -> None:
-        """Write that what was begun until then was pruned, in place of what was marked."""
+        """Replace the mark `marked` by `until`: messages begun until then were pruned."""
         self._execute("UPDATE pruned SET until = ? WHERE until = ?", (until, marked))
 
     def last_prunable_notification(self, before: float) -> float:
-        """Return the time of the last that has a tracking id, no message, and may be pruned."""
+        """Return the time of the last prunable notification with a tracking id and no message."""
         (last,) = self._one(
             "SELECT coalesce(max(received), 0.0) FROM events"
             f" WHERE tracking_id IN (SELECT tracking_id {DIALECT.old_submissions})",
@@ -47,7 +47,7 @@ class SQLitePruning(SQLiteReader):
         return float(last)
 
     def messages_to_prune(self, before: float, after: int, until: int) -> list[MessageRecord]:
-        """Return the messages there that may be pruned."""
+        """Return the prunable messages with ids beyond `after` up to `until`."""
         rows = self._execute(
             f"SELECT {MESSAGE.listed} FROM messages"
             f" WHERE id > ? AND id <= ? AND {DIALECT.may_be_pruned}",
@@ -56,7 +56,7 @@ class SQLitePruning(SQLiteReader):
         return list(map(MESSAGE.value, rows))
 
     def prune(self, pairs: Sequence[tuple[MessageRecord, MessageRecord]]) -> int:
-        """Write what stays of messages, and no more of them."""
+        """Write what stays of messages, and return how many notifications were removed."""
         notifications = 0
         for before, after in pairs:
             id_, *columns = MESSAGE.row(after)
@@ -72,14 +72,14 @@ class SQLitePruning(SQLiteReader):
         return notifications
 
     def _remove(self, plain_id: str, *, message: int | None) -> int:
-        """Remove what came for a submission, which keeps its name, and return how much it was."""
+        """Remove the notifications of a submission, and return how many; rename the submission."""
         name = pruned_name(plain_id)
         known = self._execute(
             "UPDATE OR IGNORE submissions SET tracking_id = ?, recipient = NULL, message = ?"
             " WHERE tracking_id = ? AND message IS ?",
             (name, message or 0, plain_id, message),
         )
-        if not known.rowcount:  # it is another message's, or was pruned before, and given again
+        if not known.rowcount:  # the id is another message's, or was pruned before
             known = self._execute(
                 "DELETE FROM submissions WHERE tracking_id = ? AND message IS ?",
                 (plain_id, message),
@@ -89,7 +89,7 @@ class SQLitePruning(SQLiteReader):
         return int(self._execute("DELETE FROM events WHERE tracking_id = ?", (plain_id,)).rowcount)
 
     def _prune_attempts(self, messages: Collection[int]) -> None:
-        """Remove the attempts of messages, but for those that a summary counts."""
+        """Remove the attempts of messages, except those that a summary counts."""
         for message in messages:
             self._execute(
                 "DELETE FROM attempts WHERE message = ? AND state <> 'not_sent'", (message,)
@@ -101,7 +101,7 @@ class SQLitePruning(SQLiteReader):
             )
 
     def prune_notifications(self, before: float) -> int:
-        """Remove some notifications that have no message, and return how many there were."""
+        """Remove some notifications that have no message, and return how many."""
         found = self._execute(
             f"DELETE FROM events WHERE id IN (SELECT id {DIALECT.old_texts} LIMIT {_AT_ONCE})",
             (before,),
@@ -115,10 +115,10 @@ class SQLitePruning(SQLiteReader):
             self._must_be_rewritten()
         return count
 
-    # What comes for what was pruned.
+    # What comes for pruned messages.
 
     def intents_not_pruned(self, intents: list[SendIntent]) -> list[SendIntent]:
-        """Return those whose keys are not of messages that were pruned."""
+        """Return the intents whose keys are not of pruned messages."""
         if not (intents and self.is_pruned()):
             return intents
         found = self._over(
@@ -131,7 +131,7 @@ class SQLitePruning(SQLiteReader):
     def notifications_not_pruned(
         self, notifications: Sequence[StoredNotification]
     ) -> Sequence[StoredNotification]:
-        """Return those that are not of what was pruned, where something was."""
+        """Return the notifications that are not for pruned messages; call it if there are any."""
         ids = {each.tracking_id for each in notifications} - {None}
         names = {pruned_name(id_ or ""): id_ for id_ in ids}
         found = self._over(

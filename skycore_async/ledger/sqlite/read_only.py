@@ -1,19 +1,19 @@
-"""A look at a ledger's file, which leaves every byte of it as it is.
+"""Read a ledger's file without changing a byte of it.
 
-Strategy: while a process has it open, a connection of its own that can only read.  In
+Strategy: if a process has it open, a connection of our own that can only read.  In
 WAL mode it sees what was committed when a question began, and neither waits for the
 writer nor makes it wait.  What is `sending` is being sent: the writer is alive.
 
-Where nobody has it open, that would be the first connection, which writes: to the
-journal's index, and at its end to the file.  So the file, its journal and its inbox are
-copied, and the copy is opened in order, which tells what is in doubt.
+If nobody has it open, that would be the first connection, which writes to the journal's index, and
+in the end to the file.  So the file, its journal and its inbox are copied, and the copy is opened
+as a ledger, which also finds what is in doubt.
 
 Rules:
 
 * It neither writes nor checkpoints, nor makes a file: the writer remains the one connection that
   does, and the next writer finds what a crash left.
 * Between two questions it holds no transaction, for which the writer's log would grow.
-* A copy during which somebody opened the ledger is thrown away.
+* A copy is discarded if somebody opened the ledger meanwhile.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from .store import SQLiteStore
 T = TypeVar("T")
 
 _PATIENCE: Final = 5.0  # seconds, for a writer that is just opening it
-_ATTEMPTS: Final = 20  # to look at a file that is opened or closed meanwhile
+_ATTEMPTS: Final = 20  # to read a file that is opened or closed meanwhile
 _PAUSE: Final = 0.1  # seconds between them
-_HEADER: Final = 100  # bytes, which tell one journal from another, and the file's version
+_HEADER: Final = 100  # bytes, which identify a journal, and the version of a file
 _BESIDE: Final = "mode=ro&readonly_shm=1"  # without the latter, it may write the journal's index
-_ALONE: Final = "immutable=1"  # the copy is nobody else's, and has no journal
+_ALONE: Final = "immutable=1"  # for a copy, which nobody else uses, and which has no journal
 
 
 class LedgerView(BaseLedger):
-    """Read the file `path`, whoever has it open; what would change it raises LedgerError.
+    """Read the file `path`, whoever has it open; a command that changes it raises LedgerError.
 
-    Where it is a `copy`, errors call it by the `path` all the same.
-    Raises LedgerError where the file cannot be read.
+    If a `copy` is read, errors name `path` all the same.  Raises LedgerError if the file cannot be
+    read.
     """
 
     def __init__(self, path: Path, *, copy: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class LedgerView(BaseLedger):
         await self._explaining(self._connect)
 
     async def aclose(self) -> None:
-        """Close it, and leave all as it is."""
+        """Close it without changing anything."""
         if (connection := self._connection) is not None:
             await self._threads.close(connection.close, interrupt=connection.interrupt)
 
@@ -112,7 +112,7 @@ class LedgerView(BaseLedger):
     def _answered(self, command: LedgerCommand[T]) -> T:
         execute = self._connection.execute
         pending = PendingCommand(command)
-        execute("BEGIN")  # what one question asks is of one moment
+        execute("BEGIN")  # all reads of one query see one state
         try:
             self._executor.run([pending])
         finally:
@@ -122,7 +122,7 @@ class LedgerView(BaseLedger):
 
 
 class _Changing(LedgerError):
-    """Somebody opens or closes the file just now."""
+    """Another process is just opening or closing the file."""
 
 
 def _explained(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
@@ -140,8 +140,8 @@ def _explained(path: Path, error: sqlite3.Error | OSError) -> LedgerError:
 async def looked_at(path: Path, *, alone: bool = False) -> AsyncIterator[BaseLedger]:
     """Open a ledger to read it: as it was left, or beside the process that has it open.
 
-    Raises LedgerError where it cannot be read, and LedgerInUse where it is to be read `alone`
-    and a process has it open.
+    Raises LedgerError if it cannot be read.  With `alone`, raises LedgerInUse if a process has it
+    open.
     """
     with TemporaryDirectory(prefix="skycore-") as directory:
         view = await _opened(path, Path(directory), alone=alone)
@@ -166,12 +166,12 @@ async def _opened(path: Path, directory: Path, *, alone: bool) -> LedgerView:
 
 
 def _is_for_a_moment(error: LedgerError, path: Path) -> bool:
-    # Who takes postbacks in from an inbox has the ledger no longer.
+    # A process that takes in an inbox has the ledger open no longer than that.
     return isinstance(error, _Changing) or inbox_of(path.resolve()).exists()
 
 
 def _view(path: Path, directory: Path, alone: bool) -> LedgerView:
-    """Return a view of the file, or of a copy that is made in `directory`."""
+    """Return a view of the file, or of a copy made in `directory`."""
     path = path.resolve()
     try:
         if is_in_use(path):
@@ -191,7 +191,7 @@ def _view(path: Path, directory: Path, alone: bool) -> LedgerView:
 
 
 def _state(path: Path) -> list[object]:
-    """Return what differs when the file or its journal was written."""
+    """Return something that changes whenever the file or its journal is written."""
     found: list[object] = []
     for file in (path, journal_of(path)):
         if file.exists():
@@ -203,7 +203,7 @@ def _state(path: Path) -> list[object]:
 
 def _copied(path: Path, directory: Path) -> Path:
     copy = directory / path.name
-    journal_of(copy).unlink(missing_ok=True)  # of an attempt before
+    journal_of(copy).unlink(missing_ok=True)  # from an earlier try
     try:
         shutil.copyfile(path, copy)
         if journal_of(path).exists():
@@ -215,6 +215,6 @@ def _copied(path: Path, directory: Path) -> Path:
             f"{directory.parent} has no room for a copy of {path}, which is read without changing"
             " it: name another directory with TMPDIR"
         ) from error
-    with suppress(sqlite3.Error):  # what a crash left of a commit is mended by who may write
+    with suppress(sqlite3.Error):  # a crash may have left it torn: only a writer can mend that
         copy_inbox(path, copy)
     return copy

@@ -1,19 +1,18 @@
 """A connection that reads an open ledger beside the one that writes to it.
 
-Strategy: in WAL mode readers neither wait for the writer nor let it wait.  So what is
-about many messages is asked over a connection of its own, by one thread at a time, and whatever
-is sent meanwhile goes on.
+Strategy: in WAL mode readers neither wait for the writer nor make it wait.  So queries about many
+messages run over a connection of their own, one thread at a time, while messages are sent.
 
 Rules:
 
-* It is made by SQLite, in the same process, where it is first needed, and closed before the one
-  that writes: so that one is still the last to close the file, and no lock of its ends sooner.
-* It can only read, and begins what it is asked in a transaction of its own: it sees all that was
-  acknowledged before, and what one question asks is of one moment.
-* A question is short, however long the list is (`reader.SPAN`), so that the log can begin anew
-  between two of them: the writer waits a moment for that, and keeps new questions out.
-* It gives Python's lock up now and then, as senders wait for that.
-* It reads no file but the one that is open: where that was moved, nothing is read.
+* The connection is made in the same process when it is first needed, and closed before the one
+  that writes.  So the latter is still the last to close the file, and keeps its locks until then.
+* It can only read, and runs each query in a transaction: it sees everything that was acknowledged
+  before, and all reads of a query see one state.
+* A query is short, however long the list (`reader.SPAN`), so that the log can restart between two
+  of them: the writer waits a moment for that, and keeps new queries out.
+* It releases the GIL now and then, as senders wait for it.
+* It reads no other file: if the ledger's file was moved, nothing is read.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from .reader import SQLiteReader
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 0.25  # seconds, for the moment in which the log begins anew
-_MOMENT: Final = 0.02  # seconds for which the writer waits for a question to end
-_YIELD: Final = 0.00005  # seconds, in which another thread can take Python's lock
+_PATIENCE: Final = 0.25  # seconds, while the log restarts
+_MOMENT: Final = 0.02  # seconds for which the writer waits for a query to end
+_YIELD: Final = 0.00005  # seconds, in which another thread can take the GIL
 
 
 def yield_gil() -> None:
-    """Let another thread have Python's lock."""
+    """Let another thread have the GIL."""
     time.sleep(_YIELD)
 
 
 class ReadingConnection:
-    """What reads the ledger at `path`, which `lock` holds; `check` raises where it was moved."""
+    """Read the ledger at `path`, which `lock` holds; `check` raises if it was moved."""
 
     def __init__(self, path: Path, lock: FileLock, check: Callable[[], None]) -> None:
         self._path = path
@@ -55,10 +54,10 @@ class ReadingConnection:
         self._is_over = False
 
     def answer(self, query: Query[T]) -> T:
-        """Return the answer to a question.
+        """Return the answer to a query.
 
-        Raises LedgerError where the file was moved, RuntimeError after closing, and Unreadable
-        where the writer is to answer it.
+        Raises LedgerError if the file was moved, RuntimeError after closing, and Unreadable if the
+        writing connection has to answer it.
         """
         with self._turn:
             if self._is_over:
@@ -90,7 +89,7 @@ class ReadingConnection:
         )
         self._lock.not_to_be_closed_by_children(connection)
         try:
-            self._check()  # whether it was still there when it was opened
+            self._check()  # that it was not moved before it was opened
         except BaseException:
             connection.close()
             raise
@@ -98,7 +97,7 @@ class ReadingConnection:
 
     @contextmanager
     def held_off(self) -> Iterator[None]:
-        """Let no question begin meanwhile; one that takes long is not waited for to its end."""
+        """Let no query begin meanwhile; do not wait long for one that is running."""
         is_ours = self._turn.acquire(timeout=_MOMENT)
         try:
             yield
@@ -107,7 +106,7 @@ class ReadingConnection:
                 self._turn.release()
 
     def close(self) -> None:
-        """Close it for good, once the question that is being answered has its answer."""
+        """Close it for good, after a query that is running."""
         with self._turn:
             self._is_over = True
             if self._connection is not None:

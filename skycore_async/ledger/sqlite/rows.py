@@ -1,13 +1,13 @@
-"""Statements over many rows of values, for any connection of SQLite's.
+"""Statements over many rows of values, for any SQLite connection.
 
-Strategy: many rows are asked for in one statement over VALUES, of few sizes, since SQLite
-keeps each statement that it has read.
+Strategy: one statement over VALUES handles many rows.  It comes in a few sizes only, since SQLite
+caches each statement that it has compiled.
 
 Rules:
 
-* Rows of nothing but NULL fill up to the next size.  They are equal to nothing that they are
-  joined with, and what is inserted is selected without them.
-* What no row has is written NULL: Python's binding takes longer for None and `bytes` than a text.
+* Rows of NULL pad a statement to the next size.  They match nothing in a join, and inserts leave
+  them out.
+* A column that is NULL in all rows is written as NULL in the statement: binding None takes long.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, Final, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_SMALL: Final = 4  # rows; another statement would cost more to read than is saved by it
-_FEW: Final = 16  # rows that are made without giving Python's lock up
+_SMALL: Final = 4  # rows: for fewer, compiling another statement costs more than it saves
+_FEW: Final = 16  # rows that are made at a time without releasing the GIL
 MOST: Final = 64  # rows in a statement; SQLite before 3.32 takes 999 values in all
 _SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
 
 
 class Connection(Protocol):
-    """What is used of a connection: no more than SQLite's bindings have in common."""
+    """What is used of a connection: what all bindings of SQLite have in common."""
 
     def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
         """Run one statement, and return a cursor over its rows."""
@@ -37,19 +37,19 @@ class Connection(Protocol):
 
 @cache
 def _sized(statement: str, width: int, size: int, nulls: tuple[int, ...] = ()) -> str:
-    """Return a statement over so many rows of so many values, but for those that are NULL."""
+    """Return a statement over `size` rows of `width` values, with NULL in the places `nulls`."""
     row = f"({', '.join('NULL' if place in nulls else '?' for place in range(width))})"
     return statement.format(", ".join([row] * size))
 
 
 @cache
 def _but(width: int, nulls: tuple[int, ...]) -> Callable[[Any], Sequence[Any]]:
-    """Return what leaves these values of a row out."""
+    """Return a function that leaves these places of a row out."""
     return itemgetter(*(place for place in range(width) if place not in nulls))
 
 
 def _nulls(rows: Sequence[Sequence[Any]]) -> tuple[int, ...]:
-    """Return where no row has a value; none where that would leave less than two."""
+    """Return the places that are None in all rows; none if fewer than two others are left."""
     nulls: list[int] = []
     for place, value in enumerate(rows[0]):
         if value is None and [*map(itemgetter(place), rows)].count(None) == len(rows):
@@ -58,7 +58,7 @@ def _nulls(rows: Sequence[Sequence[Any]]) -> tuple[int, ...]:
 
 
 class StatementRunner:
-    """Run statements over `connection`, and `yield_gil` now and then while values are made."""
+    """Run statements over `connection`; call `yield_gil` now and then while values are made."""
 
     def __init__(
         self, connection: Connection, *, yield_gil: Callable[[], None] = lambda: None
@@ -67,7 +67,7 @@ class StatementRunner:
         self._yield_gil = yield_gil
 
     def _each(self, make: Callable[[Any], T], rows: Sequence[Any]) -> list[T]:
-        """Make something of each row, which others need not wait for."""
+        """Return what `make` returns for each row, letting other threads run now and then."""
         made: list[T] = []
         for at in range(0, len(rows), _FEW):
             made += map(make, rows[at : at + _FEW])
@@ -78,9 +78,9 @@ class StatementRunner:
         return self._execute(statement, values).fetchone()
 
     def _over(self, statement: str, rows: Sequence[Sequence[Any]], *last: Any) -> list[Any]:
-        """Run a statement over rows, in parts, and return what it finds.
+        """Run a statement over rows, in parts, and return the rows that it finds.
 
-        `last` are the values that it has after the rows.
+        `last` are the values of the statement after the rows.
         """
         found: list[Any] = []
         while rows:

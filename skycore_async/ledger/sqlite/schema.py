@@ -2,9 +2,10 @@
 
 Rules:
 
-* A new file has what every migration in order leads to.  It is made of that at once, as read
-  from a database in memory that they made first: they would rename and add each column again.
-* Nothing is ever written to a file that is not a ledger, or is a newer one.
+* A new file has the tables that all migrations in order lead to.  They are made at once, as read
+  from a database in memory that ran the migrations, which would rename and add each column in
+  turn.
+* Nothing is ever written to a file that is no ledger, or a newer one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ VERSION_BITS: Final = 0xFF  # of `user_version`; what the others say is in `gene
 
 @cache
 def migrations() -> tuple[str, ...]:
-    """Return the scripts that lead from one version to the next, the first from none to 1."""
+    """Return the scripts that lead from each version to the next, the first from 0 to 1."""
     files = resources.files("skycore_async.ledger.sqlite").joinpath("migrations").iterdir()
     scripts = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
     return tuple(file.read_text("utf-8") for _, file in scripts)
@@ -66,9 +67,9 @@ def _run(connection: Any, scripts: Sequence[str], version: int) -> None:
 
 @cache
 def _whole(scripts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the statements that make at once what the scripts lead to.
+    """Return the statements that make the tables which the scripts lead to.
 
-    There are none where these leave rows in a new file, but for that which says which it is.
+    There are none if the scripts leave rows in a new file, other than its identity.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
         _run(made, scripts, 0)
@@ -84,7 +85,7 @@ def _whole(scripts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _write_spellings(connection: Any) -> None:
-    """Write the plain form of each tracking id that is in another: SQLite reads no base64."""
+    """Write the plain form of each tracking id with another spelling: SQLite reads no base64."""
     ids = connection.execute(
         "SELECT tracking_id FROM submissions UNION SELECT tracking_id FROM messages"
         " UNION SELECT tracking_id FROM events"
@@ -96,7 +97,7 @@ def _write_spellings(connection: Any) -> None:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """Return the statements of a script; to run it as a whole would commit first."""
+    """Yield the statements of a script, as `executescript` would commit first."""
     statement = ""
     for part in script.split(";"):
         statement += f"{part};"
@@ -106,9 +107,9 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def refuse_other(header: bytes, size: int, name: str) -> None:
-    """Raise LedgerError where a file of that header surely is no ledger, without opening it.
+    """Raise LedgerError if a file with that header surely is no ledger, without opening it.
 
-    One of a single page without a kind may be a ledger that is just being made.
+    A file of a single page without an application id may be a ledger that is just being made.
     """
     if not header:
         return
@@ -122,7 +123,7 @@ def refuse_other(header: bytes, size: int, name: str) -> None:
 def version_of(connection: Any, name: str) -> int:
     """Return the version of a file's tables, 0 for a new file.
 
-    Raises LedgerError, which calls it `name`, where it is something else, or a newer ledger.
+    Raises LedgerError, which calls the file `name`, if it is something else, or a newer ledger.
     """
     (kind,) = connection.execute("PRAGMA application_id").fetchone()
     (number,) = connection.execute("PRAGMA user_version").fetchone()

@@ -2,14 +2,14 @@
 
 Rules:
 
-* What was committed is on the disk, also after a power cut: `synchronous=EXTRA`, read back.
-* Its journal is a rollback journal, and no write-ahead log: several processes write to it, and
-  SQLite before 3.51.3 can damage a log that two write to or checkpoint at once.
-* Its kind is read at one moment, and where it has none within the transaction that gives it one:
-  another program may be making it.  Nothing is written to a file of another kind.
-* It is private from its first byte, as it has phone numbers.
-* A file that is there is opened by SQLite alone: by POSIX, closing any descriptor of a file drops
-  all locks that the process has on it, those of its other connections among them.
+* What was committed is on the disk, even after a power cut: `synchronous=EXTRA`, read back.
+* It has a rollback journal and no write-ahead log: several processes write to it, and SQLite
+  before 3.51.3 can damage a log that two write to or checkpoint at once.
+* Its kind is read in one statement, and set in a transaction that reads it again, as another
+  program may be making it.  Nothing is written to a file of another kind.
+* It is private from its first byte, as it holds phone numbers.
+* Only SQLite opens an existing file: by POSIX, closing any descriptor of a file drops all locks
+  that the process has on it, including those of its other connections.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ _EXTRA: Final = 3  # what PRAGMA synchronous calls EXTRA
 
 @attrs.frozen(kw_only=True)
 class FileKind:
-    """What a file is: by SQLite's `application_id` and version, and what it is made with."""
+    """A kind of file: SQLite's `application_id`, its version, and the statements that make it."""
 
     application_id: int
     version: int
     tables: tuple[str, ...]
-    called: str  # in words: "inbox"
+    called: str  # in errors, such as "inbox"
 
 
 def make_if_missing(path: Path) -> None:
-    """Make an empty file where there is none."""
+    """Make an empty file if there is none."""
     with suppress(FileExistsError):
         os.close(private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
 
 
 def connect(path: str) -> Any:
-    """Return a connection that begins and ends transactions where it is told to."""
+    """Return a connection without implicit transactions."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
 
 
 def set_up(connection: Any, path: Path, kind: FileKind) -> None:
-    """Make what is committed durable, and the tables where there are none.
+    """Make commits durable, and make the tables if there are none.
 
-    Raises LedgerError for a file of another kind, and for one that cannot be made durable.
+    Raises LedgerError for a file of another kind, and if commits cannot be made durable.
     """
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
@@ -82,7 +82,7 @@ def _ids_of(connection: Any) -> tuple[int, int]:
 
 
 def _must_be_made(connection: Any, path: Path, kind: FileKind) -> bool:
-    """Return whether it is empty; LedgerError where it is of another kind."""
+    """Return whether it is empty; LedgerError if it is of another kind."""
     application_id, version = _ids_of(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application_id != kind.application_id and (application_id or version or tables):
@@ -96,7 +96,7 @@ def _must_be_made(connection: Any, path: Path, kind: FileKind) -> bool:
 
 @contextmanager
 def transaction(connection: Any) -> Iterator[Callable[..., Any]]:
-    """Yield what executes statements that are all committed, or none of them."""
+    """Yield a function that executes statements in one transaction, all of them or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection.execute
@@ -109,7 +109,7 @@ def transaction(connection: Any) -> Iterator[Callable[..., Any]]:
 
 @contextmanager
 def as_ledger_errors(path: Path, called: str, advice: str = "") -> Iterator[None]:
-    """Raise a LedgerError for what SQLite or the system has to say of a file."""
+    """Turn errors of SQLite or the system about a file into LedgerError."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

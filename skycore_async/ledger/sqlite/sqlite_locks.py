@@ -1,19 +1,19 @@
 """SQLite's own locks on the files of an open ledger, held so that they last.
 
-Strategy: SQLite's locks are of POSIX, and end as soon as this process closes such a file
-anywhere; others would take the ledger for unused then.  Linux has locks of an open file,
-which end with it alone and are the same to others.  What is locked stands in SQLite's
-formats of a file and of the index beside it, PATH-shm:
+Strategy: SQLite uses POSIX locks, which end as soon as this process closes such a file anywhere;
+other processes would then take the ledger for unused.  Linux has open file description locks,
+which end with the open file alone and which others cannot tell from POSIX locks.  These bytes are
+locked, by SQLite's formats of a file and of the index beside it, PATH-shm:
 
-* the file, as whoever reads it does: nobody else is the last to close it, who would bring
-  the log into it and remove that;
-* the index, as whoever uses it does: nobody else is the first to open it, who would empty it;
-* checkpoints: nobody but the ledger brings its log into the file, or begins it anew.
+* the file, as a reader does: so nobody else is the last to close it, who would checkpoint the log
+  and remove it;
+* the index, as a user of it does: so nobody else is the first to open it, who would empty it;
+* checkpoints: so only the ledger checkpoints its log, or restarts it.
 
-Elsewhere only checkpoints are locked, by a lock of POSIX, and nothing on Windows.
+Other systems lock only checkpoints, by a POSIX lock, and Windows nothing.
 
-Rule: where the ledger brings its log into the file or mends the index, and when it is closed,
-SQLite takes these locks itself, and they are given up here for that time.
+Rule: SQLite takes these locks itself when the ledger checkpoints its log, mends the index, or
+closes.  They are released here for that time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ except ImportError:  # pragma: no cover - there is none on Windows
     _fcntl = None  # type: ignore[assignment]
 
 fcntl: Any = _fcntl
-# Python knows how such a lock is written on Linux alone.
+# Python has the constant for such locks on Linux alone.
 _OF_OPEN_FILE: Any = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
 
 _Place = tuple[int, int]  # in a file: its first byte, and how many there are
@@ -42,7 +42,7 @@ _READERS: Final[_Place] = (2**30 + 2, 510)  # in the file
 _USERS: Final[_Place] = (128, 1)  # in the index
 _CHECKPOINTS: Final[_Place] = (121, 1)  # in the index
 
-_ATTEMPTS: Final = 50  # to lock what another program has for a moment
+_ATTEMPTS: Final = 50  # to lock what another program has locked for a moment
 _PAUSE: Final = 0.005  # seconds between them
 
 
@@ -61,14 +61,14 @@ class SQLiteLocks:
                 self._lasting.append((index, _USERS))
 
     def take(self) -> None:
-        """Take them; LedgerError where another program brings the log into the file."""
+        """Take them; LedgerError if another program is checkpointing the log."""
         for file, place in self._lasting:
             self._lock(file, fcntl.LOCK_SH, place)
         self._lock_checkpoints()
 
     @contextmanager
     def lifted_for_checkpoint(self) -> Iterator[None]:
-        """Let SQLite bring the log into the file, as nobody can before and after."""
+        """Release checkpoints meanwhile, so that SQLite can checkpoint the log."""
         self._unlock_checkpoints()
         try:
             yield
@@ -76,7 +76,7 @@ class SQLiteLocks:
             self._lock_checkpoints()
 
     def release(self) -> None:
-        """Give them up, before SQLite closes the file."""
+        """Release them, before SQLite closes the file."""
         for file, place in self._lasting:
             self._lock(file, fcntl.LOCK_UN, place)
         self._unlock_checkpoints()
@@ -94,7 +94,7 @@ class SQLiteLocks:
             time.sleep(_PAUSE)
 
     def _refused_checkpoints(self) -> OSError | None:
-        """Lock them, and return None, or why another program has them locked."""
+        """Lock them and return None, or return the error if another program has them locked."""
         if self._index is not None and fcntl is not None:
             try:
                 self._lock(self._index, fcntl.LOCK_EX, _CHECKPOINTS)
@@ -120,7 +120,7 @@ def _can_last(file: IO[bytes]) -> bool:
 def _lock_for_file(file: IO[bytes], operation: int, place: _Place) -> None:
     kinds = {fcntl.LOCK_SH: fcntl.F_RDLCK, fcntl.LOCK_EX: fcntl.F_WRLCK}
     kind = kinds.get(operation, fcntl.F_UNLCK)
-    # `struct flock`, as C aligns it; of no process.
+    # `struct flock` as C aligns it, with no process.
     lock = struct.pack("@hhqqi0q", kind, os.SEEK_SET, *place, 0)
     fcntl.fcntl(file, _OF_OPEN_FILE, lock)
 

@@ -1,7 +1,7 @@
 """The statements that change the tables in SQLite, or find what settles a doubt.
 
-Rule: they are over rows of VALUES, one or many; see `rows` for how these fill up.  Where a row has
-what a message is begun with or an outcome writes, its values have their names.
+Rule: they run over rows of VALUES, see `rows`.  The values of an intent or an outcome have the
+names of their columns.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .reader import CANDIDATE, MESSAGE
 
 
 def _given(*names: str) -> str:
-    """Return what gives the values of rows their names, with which a statement begins."""
+    """Return the beginning of a statement that names the values of rows."""
     return f"WITH given ({', '.join(names)}) AS (VALUES {{}})"
 
 
-# As `opt_outs.entry_for` has it of a number, and of its names within its country.  One seek
-# for each name: `IN` would make a table of them for every row.
+# As `opt_outs.entry_for`, for a number and its spellings within its country.  One seek each: `IN`
+# would make a table of them for every row.
 _IS_NOT_OUT: Final = "NOT EXISTS (SELECT 1 FROM opt_outs WHERE number = given.recipient AND out)"
 _WITHIN_COUNTRY: Final = ("dialled", "called")
 _IS_NOT_OUT_BY_NAME: Final = " AND ".join(
@@ -42,11 +42,11 @@ def _insert(*conditions: str, names: tuple[str, ...] = ()) -> str:
     )
 
 
-# To those that have not opted out, as `rules.begin` has it; or to all numbers.
+# To numbers that have not opted out, as `rules.begin`; or to all numbers.
 INSERT: Final = _insert(_IS_NOT_OUT)
 INSERT_BY_ALL_NAMES: Final = _insert(_IS_NOT_OUT, _IS_NOT_OUT_BY_NAME, names=_WITHIN_COUNTRY)
 INSERT_TO_ANY: Final = _insert()
-# As `numbers.may_be_within_country` has it.
+# As `numbers.may_be_within_country`.
 WITHIN_COUNTRY: Final = (
     "SELECT 1 FROM opt_outs"
     f" WHERE number LIKE '0%' OR length(number) <= {MOST_WITHIN_COUNTRY} LIMIT 1"
@@ -54,11 +54,11 @@ WITHIN_COUNTRY: Final = (
 
 
 def _ending(column: str) -> str:
-    """Return the ending of a number, as `numbers.ending` does, by which there are indexes."""
+    """Return an expression of the ending of a number, as `numbers.ending`; it has indexes."""
     return f"substr({column}, -{SHORTEST})"
 
 
-# What `rules.finish` ends with the outcome as it is: nothing is to be decided of it.
+# For these `rules.finish` writes the outcome as it is, with nothing to decide.
 _IS_USUAL: Final = "messages.state = 'sending' AND doubted IS NOT TRUE"
 ROWS: Final = "SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL"
 
@@ -77,7 +77,7 @@ def _has_other(number: str) -> str:
     )
 
 
-# What a `Finished` holds, asked before its own submission is written.
+# The rows for `Finished.of`, read before the submission of the message itself is written.
 FOUND: Final = (
     f"{_given('key', 'plain_id', 'state')}"
     f" SELECT id, messages.key, recipient, {_has_own('given.plain_id')},"
@@ -89,9 +89,9 @@ CANDIDATES: Final = (
     f"SELECT {MESSAGE.listed} FROM messages"
     f" WHERE {CANDIDATE} AND {_ending('recipient')} = ? ORDER BY id"
 )
-# Whether `settlement.match_doubts` could match anything, found out at a low price: a doubt, or
-# what a report found, where there is something that no message is known for.  Of two to the
-# same number from the same sender, nothing tells which a submission is of.
+# Whether `settlement.match_doubts` could match anything, found out cheaply: there is a submission
+# without a message, and a doubt, or a message that a report found.  Two doubts to the same number
+# from the same sender do not count: nothing tells whose a submission is.
 MAY_SETTLE: Final = (
     f"SELECT 1 FROM messages AS one WHERE {CANDIDATE} AND {_ending('recipient')} = ?"
     " AND (state = 'in_doubt' AND NOT EXISTS (SELECT 1 FROM messages AS other"
@@ -129,8 +129,9 @@ SUBMIT: Final = (
     f"INSERT INTO submissions (tracking_id, message, recipient) {ROWS}"
     " ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message"
 )
-# What is usual: an answer that accepts, for which nothing came before.  What is being sent has
-# no code or status of an earlier attempt.  Whether there are others at all is asked but once.
+# The usual outcome: the message is accepted, and no notification came before.  A message that is
+# being sent has no code or status of an earlier attempt.  Whether any submission is unmatched is
+# checked once.
 ACCEPT: Final = (
     f"{_given(*ACCEPTANCE.names, 'key')}"
     f" UPDATE messages SET state = 'accepted', {_as_given(ACCEPTANCE)}, ended_at = ?"
@@ -138,7 +139,7 @@ ACCEPT: Final = (
     f" AND NOT {_has_own('given.plain_id')}"
     f" AND NOT (EXISTS ({_UNMATCHED}) AND {_has_other('messages.recipient')})"
 )
-# One that was accepted before has its submission already.
+# A message that was accepted before has its submission already.
 _NAMED: Final = _given("key", "plain_id")
 _OF_ACCEPTED: Final = (
     "FROM given CROSS JOIN messages ON messages.key = given.key"
@@ -174,7 +175,7 @@ PROGRESS_ONE: Final = (
 )
 NAMES: Final = f"SELECT id, key, plain_id, {KIND} FROM (VALUES {{}}) JOIN messages ON id = column1"
 
-# How many there are; see `counts`.
+# Counts; see the module `counts`.
 KINDS: Final = f"SELECT {KIND} FROM (VALUES {{}}) JOIN messages ON id = column1"
 COUNT: Final = (
     f"INSERT INTO counts (state, code, reason, settled_by, messages) {ROWS}"
@@ -182,19 +183,19 @@ COUNT: Final = (
     " DO UPDATE SET messages = messages + excluded.messages"
 )
 
-# All columns of a message but its id, which is the first; its key has another form while it is
-# pruned.
+# All columns of a message but its id, which is the first.  Its key is among them, as pruning
+# replaces it.
 UPDATE: Final = (
     f"UPDATE messages SET {', '.join(f'{name} = ?' for name in MESSAGE.names[1:])} WHERE id = ?"
 )
 
-# As `attempts.turn_of` has it of the last one that was begun.
+# The turn of the last attempt, as `attempts.turn_of`.
 _LAST_AGAIN: Final = "coalesce((SELECT max(turn) FROM messages WHERE turn IS NOT NULL), 0)"
 LAST_TURN: Final = (
     f"SELECT max({TURNS} * coalesce((SELECT max(id) FROM messages), 0), {_LAST_AGAIN})"
 )
 INSERTED: Final = f"SELECT changes(), last_insert_rowid(), {_LAST_AGAIN}"
 
-# What a sending report told.
+# Sending reports.
 UPDATE_ATTEMPT: Final = "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?"
 REPORT_REQUEST: Final = "INSERT INTO look_ups (asked_at, refused, retry_after) VALUES (?, ?, ?)"

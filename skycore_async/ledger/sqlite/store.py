@@ -1,11 +1,10 @@
 """The tables in SQLite, for any connection that is used by one at a time.
 
-Strategy: whoever holds the connection has begun a transaction that nobody else can
-write in, so that what was read is as it was read until it is written.
+Strategy: the caller has begun a transaction in which nobody else can write.  So what was read
+stays as it is until it is written.
 
-Rule: it is not so much a statement that costs as the way into it: around each, Python
-gives its lock up, and has to get it back from an event loop that is busy.  So what is
-written for each message that is sent goes in one statement for many.
+Rule: what is written for each message goes in one statement for many.  A statement itself costs
+little, but around it Python releases the GIL, and has to get it back from a busy event loop.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _NOTHING: Final = (None,) * (1 + len(NOT_OF_ACCEPTANCE))
 
 
 def _is_accepted(command: Finish) -> bool:
-    """Return whether an outcome is what nearly all are: accepted, and nothing else is known."""
+    """Return whether an outcome is like nearly all: accepted, and nothing else is known."""
     of = command.submission
     return of.state is _ACCEPTED and of.plain_id is not None and _others_of(of) == _NOTHING
 
@@ -59,7 +58,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         self._counts: Counter[CountedKind] = Counter()  # what the transaction has changed
         self.last_turn = LastTurn()
 
-    # What it counts.
+    # Counts.
 
     def write_counts(self) -> None:
         """Write what the transaction has changed of the counts."""
@@ -69,12 +68,12 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         self._is_pruned = None
 
     def forget_counts(self) -> None:
-        """Forget that, as the transaction was not committed."""
+        """Forget that, as the transaction is rolled back."""
         self._counts.clear()
         self._is_pruned = None
 
     def summary(self) -> Summary:
-        """Return how many there are of everything, what is yet to be written among it."""
+        """Return the summary, including counts that were not written yet."""
         self.write_counts()
         return super().summary()
 
@@ -115,7 +114,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         return new
 
     def _last(self, statement: str, count: int, last: int) -> list[Any]:
-        """Return what names rows that were just inserted: so many, the last with this id."""
+        """Return the names of `count` rows that were just inserted, the last with id `last`."""
         return [each for (each,) in self._execute(statement, (last - count,))]
 
     def messages_to_change(self, keys: Collection[str]) -> dict[str, MessageRecord]:
@@ -135,7 +134,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
             self._execute(statements.UPDATE, (*columns, id_))
 
     def next_turns(self, count: int) -> Sequence[int]:
-        """Return so many turns, in order, after those of all that was begun so far."""
+        """Return this many turns, in order, after those of all attempts so far."""
         last = self.last_begun()
         self.last_turn.take(before=last, last=last + count)
         return range(last + 1, last + 1 + count)
@@ -153,7 +152,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         )
 
     def finish_usual(self, finishes: Sequence[Finish], *, ended_at: float) -> Finished:
-        """Write the outcomes of what is under way and was never in doubt."""
+        """Write the outcomes of messages under way that were never in doubt."""
         accepted = self._accept(list(filter(_is_accepted, finishes)), ended_at)
         found: list[Any] = []
         if len(accepted) < len(finishes):
@@ -162,7 +161,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         return Finished.of(found, accepted=accepted)
 
     def _accept(self, finishes: Sequence[Finish], ended_at: float) -> set[str]:
-        """Write what accepts a message that nothing came for before, and return their keys."""
+        """Write acceptances of messages without notifications so far, and return their keys."""
         accepted: set[str] = set()
         if sqlite3.sqlite_version_info < _UPDATE_FROM:
             return accepted
@@ -182,7 +181,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         return accepted
 
     def _finish_others(self, finishes: Sequence[Finish], ended_at: float) -> list[Any]:
-        """Write any outcomes of what is under way, and return what a `Finished` is made of."""
+        """Write outcomes of messages under way, and return the rows that `Finished.of` takes."""
         given = {each.key: of for each in finishes if (of := each.submission).started_at is None}
         found = self._over(
             statements.FOUND_USUAL,
@@ -206,7 +205,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         return Finished.of(found)
 
     def _update(self, many: str, one: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Update rows by one statement for many, or by one for each where SQLite has no other."""
+        """Update rows by one statement for many, or one for each if SQLite is too old for that."""
         if sqlite3.sqlite_version_info >= _UPDATE_FROM:
             self._over(many, rows)
         else:
@@ -246,7 +245,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         messages: dict[str, int | None] = dict.fromkeys(recipients)
         messages |= {tracking_id: message for tracking_id, message, _ in found}
         whole = {tracking_id for tracking_id, _, recipient in found if recipient is not None}
-        if len(whole) < len(recipients):  # nearly every one is of a message that was sent
+        if len(whole) < len(recipients):  # hardly ever: nearly all are of known messages
             self._over(
                 statements.NOTE, [each for each in recipients.items() if each[0] not in whole]
             )
@@ -269,34 +268,34 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     # Doubt.
 
     def may_settle(self, ending: str) -> bool:
-        """Return whether a doubt may be settled, of the messages to numbers that end so."""
+        """Return whether a doubt of messages to numbers with this ending may be settled."""
         return self._execute(statements.MAY_SETTLE, (ending,) * 3).fetchone() is not None
 
     def candidates(self, ending: str, *, is_locked: bool) -> list[MessageRecord]:
-        """Return the messages that may have a submission which is not known."""
+        """Return the messages that may have an unknown submission."""
         return list(map(MESSAGE.value, self._execute(statements.CANDIDATES, (ending,)).fetchall()))
 
     def unmatched(self, ending: str) -> list[UnmatchedSubmission]:
-        """Return the submissions to numbers that end so which have no message."""
+        """Return the submissions to numbers with this ending that have no message."""
         rows = self._execute(statements.UNMATCHED, (ending,)).fetchall()
         return unmatched_in(map(NOTIFICATION.value, rows))
 
     def match(self, pairs: Mapping[str, int]) -> None:
-        """Write that these tracking ids are those of these messages."""
+        """Write which messages these tracking ids belong to."""
         for tracking_id, message in pairs.items():
             self._execute(
                 "UPDATE submissions SET message = ? WHERE tracking_id = ?", (message, tracking_id)
             )
 
     def has_doubts_to_find(self) -> bool:
-        """Return whether something is under way, or a doubt may be settled by now."""
+        """Return whether a message is under way, or a doubt may be settled by now."""
         if self._execute(statements.UNDECIDED).fetchone() is None:  # as nearly always
             return False
         under_way = self._execute(f"{statements.UNDER_WAY} LIMIT 1").fetchone()
         return under_way is not None or any(map(self.may_settle, self.unsettled_endings()))
 
     def interrupt(self, *, at: float) -> Sequence[str]:
-        """Write `in_doubt` for what is under way: a ledger that was just opened sends nothing."""
+        """Put in doubt what is under way: a ledger that was just opened sends nothing."""
         found = self._execute(statements.UNDER_WAY).fetchall()
         for _, _, *kind in found:
             before = CountedKind(*kind)
@@ -310,16 +309,16 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         return [key for _, key, *_ in found]
 
     def unsettled_endings(self) -> set[str]:
-        """Return how the numbers end that have messages in doubt and unmatched submissions."""
+        """Return the endings of numbers with messages in doubt and unmatched submissions."""
         return {ending for (ending,) in self._execute(statements.UNSETTLED).fetchall()}
 
-    # What a sending report told.
+    # Sending reports.
 
     def reopen_chunks(self, keys: Collection[str]) -> None:
-        """Do nothing: there are chunks in PostgreSQL alone."""
+        """Do nothing: only PostgreSQL has chunks."""
 
     def update_attempts(self, decisions: Sequence[AttemptDecision]) -> None:
-        """Write what became of attempts before the last."""
+        """Write what became of earlier attempts."""
         for each in decisions:
             values = each.state.value, each.history_id, each.id
             self._execute(statements.UPDATE_ATTEMPT, values)

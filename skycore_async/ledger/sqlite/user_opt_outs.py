@@ -1,12 +1,12 @@
-"""The list of who may not be sent to that all ledgers of a user share, and where it is.
+"""The list of opt-outs that all ledgers of a user share, and where it is.
 
 Rules:
 
-* There is one for all ledgers of a user.  A path names another, in the commands that of
-  `--opt-outs`, and so does SKYCORE_OPT_OUTS; `none` does without, so that a STOP counts in the
-  ledger alone that heard it.
-* The environment names a whole path.  By another each directory would have a list of its own, and
-  a STOP that was heard in one would not count in the next.
+* There is one list for all ledgers of a user.  A path (`--opt-outs` in the commands) or
+  SKYCORE_OPT_OUTS names another.  With `none` there is no list, and a STOP counts only in the
+  ledger that heard it.
+* The environment has to give an absolute path.  With a relative one each directory would have a
+  list of its own, and a STOP that was heard in one would not count in the next.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 LIST_ENVIRONMENT: Final = "SKYCORE_OPT_OUTS"
 NONE: Final = "none"
 _NAME: Final = "opt-outs.db"
-_IN_MEMORY: Final = "memory"  # of each of these the list thinks that it may have seen nothing
+_IN_MEMORY: Final = "memory"  # all of these share a name: each may have seen nothing of the list
 
 
 def user_list(given: str | os.PathLike[str] | None, *, another: str = "") -> OptOutList | None:
-    """Return the list that was given, else the user's own; None for `none`.
+    """Return the list at the given path, else the user's own; None for `none`.
 
-    `another` says in its errors how another one is named.
-    Raises ConfigurationError for an invalid path, where the environment names no whole one, or
-    there is no home.
+    `another` says in errors how to name another list.  Raises ConfigurationError for an invalid
+    path, for a path from the environment that is not absolute, and if the user has no home
+    directory.
     """
     text = None if given is None else os.fspath(given)
     if text == NONE:
@@ -59,19 +59,21 @@ def share_opt_outs(
     ledger: SQLiteLedger | PostgresLedger | MemoryLedger,
     path: str | os.PathLike[str] | None = None,
 ) -> AbstractAsyncContextManager[None]:
-    """Share who may not be sent to with the user's other ledgers, while `async with` is entered.
+    """Share opt-outs with the user's other ledgers, while `async with` is entered.
 
-    The list is that of `skycore bulk`, `send`, `listen` and `opt-outs`: what SKYCORE_OPT_OUTS
-    names (`none` for none), else `opt-outs.db` in the directory of SKYCORE_HOME, else where
-    programs keep their data (extra `cli`).  `path` names another one.
+    The list is that of `skycore bulk`, `send`, `listen` and `opt-outs`: the file that
+    SKYCORE_OPT_OUTS names (`none` for no list), else `opt-outs.db` in the directory of
+    SKYCORE_HOME, else in the directory where programs keep their data (extra `cli`).  `path` names
+    another list.
 
-    The ledger is open by then, and stays so until it is left.  Who is on the list is opted out
-    in the ledger before the first message, and within some seconds whoever is put on it later;
-    what the ledger hears, STOP or START, goes onto the list as soon.
+    The ledger has to be open, and to stay open until this is left.  Before the first message, all
+    numbers on the list are opted out in the ledger, and numbers that are added later within some
+    seconds.  A STOP or START that the ledger hears goes onto the list within some seconds, too.
 
-    Raises ConfigurationError for an invalid path, where a variable names no whole one, or none
-    names any and the user has no home directory, and entering LedgerError where the list cannot
-    be used.  Where it cannot be later, that is logged, and made up for as soon as it can be.
+    Raises ConfigurationError for an invalid path, for a path from the environment that is not
+    absolute, and if the user has no home directory.  Entering raises LedgerError if the list
+    cannot be used.  If it cannot be used later, that is logged, and caught up on as soon as
+    possible.
     """
     given = os.environ.get(LIST_ENVIRONMENT) if path is None else path
     shared = user_list(given, another=f"; {LIST_ENVIRONMENT} names another list, or none")

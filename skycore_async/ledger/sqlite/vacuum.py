@@ -1,15 +1,15 @@
-"""Getting rid of what was removed from a ledger's file and still stands in its free space.
+"""Erase what was removed from a ledger's file and still stands in its free space.
 
-Strategy: the file is written anew by VACUUM, like anything else that is committed; then its log
-is brought into it, and cut to nothing.  The same is done to the inbox beside it, from which
-postbacks are removed all the time.
+Strategy: VACUUM rewrites the file, through the log like any commit; then the log is checkpointed
+and truncated.  The same is done to the inbox beside it, from which postbacks are removed all the
+time.
 
 Rules:
 
-* That the file is to be written anew is committed with what is removed, and that it was is
-  committed after that: what a crash broke off is done by whoever prunes next.
-* Where that cannot be done, what was pruned is pruned all the same, and the error says what is
-  left and what to do.
+* That the file has to be rewritten is committed together with what is removed, and that it was is
+  committed afterwards.  So after a crash the next pruning does it.
+* If it cannot be rewritten, what was pruned stays pruned, and the error says what is left and what
+  to do.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .write_ahead_log import WriteAheadLog
 
 
 def rewrite(connection: Any, log: WriteAheadLog, inbox: InboxTaker, name: str) -> None:
-    """Write a ledger's file anew, where that is needed, and its inbox; outside a transaction.
+    """Rewrite a ledger's file, if that is needed, and its inbox; call it outside a transaction.
 
-    Raises LedgerError where that cannot be done, or somebody still reads the log.
+    Raises LedgerError if that cannot be done, or somebody still reads the log.
     """
     try:
         (is_needed,) = connection.execute(

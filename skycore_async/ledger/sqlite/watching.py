@@ -1,10 +1,10 @@
-"""Looking into an inbox from time to time, for as long as a ledger, or a receiver, is open.
+"""Look into an inbox from time to time, for as long as a ledger, or a receiver, is open.
 
 Rules:
 
-* Nobody waits for it: what goes wrong is logged when it begins, and tried again at the next look.
-  No look is the last, whatever it raises: a STOP that comes after it is to be heard.
-* It ends where closing begins, without a last look: what is left is taken in by the next opening.
+* Nobody waits for a look.  A problem is logged when it begins, and the next look tries again.
+  Looks go on whatever one raises, as a STOP may come later.
+* Looks end when closing begins, without a last one: the next opening takes in what is left.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LOOK_EVERY: Final = 1.0  # seconds between looks into a file that others write t
 
 
 class ProblemLog:
-    """What goes wrong at look after look: logged when it begins, and when it is another."""
+    """Log a problem that recurs at each look once, and again when it changes."""
 
     def __init__(self) -> None:
         self._said = ""
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Log what is raised within, and raise nothing of it."""
+        """Log the error that is raised within, and suppress it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - as where no thread can be had for a moment
@@ -44,7 +44,7 @@ class ProblemLog:
 
 
 def _words(error: Exception) -> str:
-    """Say what is wrong with a file, and of anything else its type and place."""
+    """Return the text of an error about a file; of any other error its type and place."""
     if isinstance(error, LedgerError | OSError):
         return str(error)
     where = "".join(traceback.format_tb(error.__traceback__))
@@ -52,7 +52,7 @@ def _words(error: Exception) -> str:
 
 
 class InboxWatch:
-    """Call `look` every so many seconds, as one of `tasks`; never where that is infinite."""
+    """Call `look` every `every` seconds, in one of `tasks`; never if that is infinite."""
 
     def __init__(
         self, look: Callable[[], Awaitable[None]], tasks: BackgroundTasks, *, every: float

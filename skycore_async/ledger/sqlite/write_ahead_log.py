@@ -1,8 +1,8 @@
 """The write-ahead log of an open ledger: marked, kept short, and watched.
 
-Strategy: SQLite would bring its log into the file, and begin it anew, by itself and at any
-commit; here that is done at a moment of our own, when the log has grown, so that what
-`generations` asks for is in the file and the log at each step of it:
+Strategy: by itself, SQLite would checkpoint and restart its log at any commit.  Here that is done
+at a chosen moment, once the log has grown, so that at each step file and log have what
+`generations` demands:
 
     a generation at rest is committed       it is the last in the log
     the tail is written
@@ -10,19 +10,19 @@ commit; here that is done at a moment of our own, when the log has grown, so tha
     the next generation is committed        it is the first in the log, which begins anew
     the mark is set
 
-Whoever opens a ledger need not record anything: so that is done before the first commit.
+A process that opens a ledger may record nothing, so this is done before the first commit.
 
 Rules:
 
-* The file says that it is incomplete, by its mark or its tail, before anything is in the log
-  but that generation, and what whoever opens the file finds out by itself.  Until it does,
-  nothing that somebody waits for is committed.
-* Nothing is committed where others moved the files or wrote over them, see `outside_changes`.
-* What was committed is not acknowledged where the file does not say so any more, as another
-  program has brought the log into it, and the log cannot begin anew.
-* Nobody waits for an onlooker: where one still reads the log, it grows on.
-* The file is marked only where its first page is yet to be brought into it.  SQLite
-  brings no page twice, and would leave the mark in a file that is complete.
+* The file says that it is incomplete, by its mark or its tail, before the log holds anything more
+  than that generation and what any opening finds out by itself.  Until then, nothing that a caller
+  waits for is committed.
+* Nothing is committed if others moved the files or wrote over them, see `outside_changes`.
+* A commit is not acknowledged if the file no longer says that it is incomplete, as another program
+  has checkpointed the log, and the log cannot restart.
+* The writer does not wait for readers: while one still reads the log, the log grows.
+* The file is marked only while its first page is still to be checkpointed.  SQLite checkpoints no
+  page twice, and would leave the mark in a complete file.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ from .wal_format import (
 
 
 def check(path: Path, file: IO[bytes] | None, name: str) -> None:
-    """Raise LedgerError where a file, or none, and the log beside it do not belong together."""
+    """Raise LedgerError if a file, or none, and the log beside it do not belong together."""
     log = None
     with suppress(FileNotFoundError), journal_of(path).open("rb") as opened:
         beginning = opened.read(BEGINNING)
@@ -81,17 +81,17 @@ def check(path: Path, file: IO[bytes] | None, name: str) -> None:
 
 
 def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
-    """Write into a file, and return when that is on the disk."""
+    """Write into a file, and return once it is on the disk."""
     file.seek(at)
     file.write(data)
     os.fsync(file.fileno())
 
 
 class WriteAheadLog:
-    """The log of the ledger at `path`, which `connection` and no other writes to.
+    """The log of the ledger at `path`, to which only `connection` writes.
 
     `lock` has the ledger's own file, opened before SQLite opened it.  `without_readers` keeps
-    those of this process out for as long as the log begins anew, where they are quick.
+    readers of this process out while the log restarts.
     """
 
     def __init__(
@@ -107,31 +107,31 @@ class WriteAheadLog:
         self._path = path
         self._file = lock.file
         self._name = name
-        self._state()  # SQLite makes the log and its index where they are first needed
+        self._state()  # SQLite makes the log and its index when they are first needed
         index = lock.opened_too(index_of(path))
-        if index is None:  # it has another, or needs none
+        if index is None:  # SQLite uses another one, or needs none
             lock.refuse_a_removed_log()
         self._locks = SQLiteLocks(lock.file, index, name)
         self._log = journal_of(path).open("r+b", buffering=0)
         self.outside = OutsideChanges(connection, path, lock.file, self._log, name)
         self._header = b""
         self._frame = 0
-        self._mark = (b"", 0)  # what stands in the file, and where
-        self.is_marked = False  # before anything that somebody waits for is recorded
-        self._unmarked = b""  # the header of a log that has begun, and is all that there is yet
-        # As many pages as SQLite's own checkpoints would wait for.
+        self._mark = (b"", 0)  # the bytes of the mark in the file, and their place
+        self.is_marked = False  # to be True before anything that a caller waits for is recorded
+        self._unmarked = b""  # the header of a log that has begun, while the file is not marked
+        # The pages at which SQLite itself would checkpoint.
         (self._pages,) = self._execute("PRAGMA wal_autocheckpoint").fetchone()
         self._limit = self._pages
 
     def hold(self) -> None:
-        """Keep other programs from bringing the log into the file; not a byte is written."""
+        """Keep other programs from checkpointing the log, without writing a byte."""
         self._execute("PRAGMA wal_autocheckpoint = 0")
         self._locks.take()
 
     def begin_unmarked(self) -> None:
-        """Have something committed that nobody would miss where the log is lost.
+        """Prepare the log for commits that do no harm if the log is lost.
 
-        Whoever opens the file without it finds it out again, as what is in doubt.
+        Any opening of the file without the log finds them out again, such as what is in doubt.
         """
         generation = self._state().generation
         if self._has_begun():
@@ -140,7 +140,7 @@ class WriteAheadLog:
         elif generation % 2:
             self.begin()
         else:
-            # It is on the disk as well once the file is marked, see `begin`.
+            # It will be on the disk once the file is marked, see `begin`.
             self._execute("PRAGMA synchronous = NORMAL")
             self._commit(after(generation or _at_random()))
             self._execute("PRAGMA synchronous = FULL")
@@ -151,7 +151,7 @@ class WriteAheadLog:
         """Begin the log, or go on with the one that a crash left, and mark the file."""
         self.outside.check()
         if self._is_as_begun():
-            write_durably(self._log, b"", 0)  # or a mark on the disk would ask for what is not
+            write_durably(self._log, b"", 0)  # the log has to be on the disk before the mark
             self._watch()
             return
         self._locks.take()
@@ -160,9 +160,9 @@ class WriteAheadLog:
                 self._go_on()
 
     def empty(self) -> bool:
-        """Bring the log into the file, and cut it to nothing before it begins anew.
+        """Checkpoint the log, truncate it, and restart it.
 
-        Returns False where somebody still reads it.
+        Returns False if somebody still reads it.
         """
         with self._without_readers():
             is_empty = self._begin_anew("TRUNCATE")
@@ -171,9 +171,9 @@ class WriteAheadLog:
         return is_empty
 
     def look_after(self) -> None:
-        """Begin the log anew where it has grown, which fails nobody, after a commit.
+        """Restart the log if it has grown; call it after a commit.  An error in that is ignored.
 
-        Raises LedgerError where what was committed may not be found any more.
+        Raises LedgerError if what was committed may not be found any more.
         """
         file, header = self.outside.check()
         if not self.is_marked:  # and so nothing was recorded yet
@@ -189,13 +189,13 @@ class WriteAheadLog:
                 self._keep_short()
 
     def mend_index(self) -> None:
-        """Let SQLite make the index anew, which a program that was killed left half written."""
-        with self._locks.lifted_for_checkpoint():  # as it locks these for that as well
+        """Let SQLite rebuild the index, which a killed program has left half written."""
+        with self._locks.lifted_for_checkpoint():  # SQLite locks checkpoints for that as well
             self._state()
 
     def _keep_short(self) -> None:
         (patience,) = self._execute("PRAGMA busy_timeout").fetchone()
-        with suppress(sqlite3.Error, OSError, LedgerError):  # it is tried again before a commit
+        with suppress(sqlite3.Error, OSError, LedgerError):  # the next commit tries again
             self._execute("PRAGMA busy_timeout = 0")
             if not self._begin_anew():
                 self._limit += self._pages
@@ -212,7 +212,7 @@ class WriteAheadLog:
         return needed_by(self._file) in {generation_in(log), log[SALTS]} - {None}
 
     def _is_as_begun(self) -> bool:
-        """Return whether a log has begun here that nobody brought into the file, or wrote over."""
+        """Return whether the log is as it was begun here, not checkpointed or overwritten."""
         header = read(self._file.fileno(), FILE_HEADER, 0)
         return (
             self._unmarked != b""
@@ -221,7 +221,7 @@ class WriteAheadLog:
         )
 
     def _begin_anew(self, how: str = "RESTART") -> bool:
-        """Bring the log into the file, and begin it anew; False where somebody still reads it."""
+        """Checkpoint the log and restart it; return False if somebody still reads it."""
         self.is_marked, self._unmarked = False, b""
         if self._state().generation % 2 or self._has_begun():
             self._come_to_rest()
@@ -235,24 +235,24 @@ class WriteAheadLog:
         return True
 
     def _go_on(self) -> None:
-        """Go on with a log of which a part was brought into the file, perhaps the first page."""
-        # A checkpoint begins where the last one ended: what brings in the rest is to bring in
-        # a first page as well, and so to clear the mark.
+        """Go on with a log of which a part was checkpointed, perhaps the first page."""
+        # A checkpoint begins where the last one ended: another first page makes the checkpoint of
+        # the rest clear the mark.
         self._commit(after(self._state().generation))
         self._watch()
 
     def _come_to_rest(self) -> None:
-        """Commit a generation at rest as the last in the log, and write the tail."""
+        """Commit a generation at rest as the last one in the log, and write the tail."""
         generation = self._state().generation or _at_random()
         if not generation % 2:
-            # What is in the log may be what could not be committed, or is in the file already:
-            # the log begins anew here then, which it does with an odd generation alone.
+            # The content of the log may be uncommitted, or in the file already.  Then the log
+            # restarts here, which needs an odd generation.
             self._commit(after(generation))
         self._commit(rest_after(generation))
         self._write_tail()
 
     def _commit(self, generation: int) -> None:
-        """Commit a first page that has this generation."""
+        """Commit a first page with this generation."""
         state = attrs.evolve(self._state(), generation=generation, is_incomplete=False)
         self._execute("BEGIN IMMEDIATE")
         try:
@@ -271,7 +271,7 @@ class WriteAheadLog:
         return generation_in(read(self._log.fileno(), BEGINNING, 0)) is not None
 
     def _watch(self) -> None:
-        """Mark the file as incomplete without this log, and notice what becomes of the log."""
+        """Mark the file as incomplete without this log, and note what the log looks like."""
         beginning = read(self._log.fileno(), BEGUN + FILE_HEADER, 0)
         generation = generation_in(beginning, is_intact=True)
         if generation is None:
@@ -286,14 +286,14 @@ class WriteAheadLog:
 
     def _write_mark(self, generation: int) -> None:
         state = attrs.evolve(self._state(), generation=generation, is_incomplete=True)
-        # What a file is stands there only once the log was brought into it.
+        # A new file has its application id only after a checkpoint, so the mark includes it.
         between = read(self._file.fileno(), 4, USER_VERSION + 4)
         mark = struct.pack(">I4sI", state.user_version, between, APPLICATION_ID)
         write_durably(self._file, mark, USER_VERSION)
         self._mark = (mark[:4], USER_VERSION)
 
     def _write_tail(self) -> None:
-        """Write it beyond all pages that will be in the file, where SQLite cuts it off."""
+        """Write the tail beyond all pages that the file will have, where SQLite cuts it off."""
         log = read(self._log.fileno(), HEADER, 0)
         page_size = page_size_of(read(self._file.fileno(), FILE_HEADER, 0))
         (pages,) = self._execute("PRAGMA page_count").fetchone()
@@ -314,5 +314,5 @@ class WriteAheadLog:
 
 
 def _at_random() -> int:
-    """Return a generation in which a file is at rest."""
+    """Return a random generation at rest."""
     return 2 * random.randrange(1, MOST // 2)
