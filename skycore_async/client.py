@@ -1,16 +1,16 @@
 """The client: a message in, an outcome out.
 
-Strategy: settings are checked once; `send_sms` hands one message to the
-`Dispatcher`, `send_many` hands it many.  What a client owns, its connections, its
-rate limit and background task, is in that one `Dispatcher`, which its views share.
+Strategy: settings are checked once.  `send_sms` gives one message to the `Dispatcher`, and
+`send_many` gives it many.  The `Dispatcher` has what a client owns, its connections, its rate
+limit and background tasks; the views of a client share it.
 
 Rules:
 
-* A message that is not valid is `InvalidMessage`, and nothing of it is sent.  Once a transport
-  has it, the outcome is `OutcomeUnknown` unless the transport or the answer proves another.
-* The API key lives in a `Secret`; an answer that repeats it is read without it.
-* No scope of the caller's stays open: a client may be opened in one task and
-  closed in another.
+* An invalid message raises `InvalidMessage`, and is not sent.  Once a transport has a message, its
+  outcome is `OutcomeUnknown` unless the transport or the answer proves another.
+* The API key is kept in a `Secret`, and masked in answers that repeat it.
+* No cancel scope of the caller stays open: a client may be opened in one task and closed in
+  another.
 """
 
 from __future__ import annotations
@@ -59,35 +59,36 @@ if TYPE_CHECKING:
 class SkycoreClient:
     """Send SMS through Skycore, from asyncio or trio.
 
-    `api_key`, `from_` (the short code) and `base_url` stand in the environment as SKYCORE_API_KEY,
-    SKYCORE_FROM and SKYCORE_BASE_URL where they are not given.  `from_` and `campaign_ref` are for
-    messages that name none; with `enforce_campaign_check`, the account's setting of that name, a
-    message without a campaign reference is refused here.  `max_segments` refuses longer texts.
-    `number_reader`, such as `NationalNumbers("US")`, makes each number that is given one in
-    international format, before anything else is done with it.
+    `api_key`, `from_` (the short code) and `base_url` default to SKYCORE_API_KEY, SKYCORE_FROM and
+    SKYCORE_BASE_URL of the environment.  `from_` and `campaign_ref` are for messages that name
+    none.  With `enforce_campaign_check`, the account's setting of that name, a message without a
+    campaign reference is refused here.  Texts of more than `max_segments` are refused.
+    `number_reader`, such as `NationalNumbers("US")`, first converts each number to international
+    format.
 
-    `rate` is in messages per second, of which up to `burst` start at once; a
-    `Limiter` of the caller's may stand in its place, shared with other clients.
-    Without it nothing is held back until the API throttles.  `max_in_flight` is
-    how many messages are under way at once, and so how many connections there are,
-    whatever the transport.  `timeout`, in seconds, at most a day, bounds everything that one
-    message takes, and `max_attempts` how often one that was proven not sent is tried in it.
+    `rate` is in messages per second, of which up to `burst` start at once.  It may be a `Limiter`
+    that is shared with other clients.  Without it messages start at once, until the API throttles.
+    `max_in_flight` is how many messages are under way at once, and so the number of connections
+    with any transport.  `timeout`, in seconds and at most a day, bounds everything that one
+    message takes.  `max_attempts` is how often it tries a message that was proven not sent.
 
-    Without `transport` and `http_client` the connections are this client's own, made by httpx, or
-    with `transport="fast"` by `DirectTransport`, for volume; through the proxy that the
-    environment names for `base_url` (HTTPS_PROXY, NO_PROXY).  `http_client` sends over an
-    `AsyncClient` of the caller's, of httpx or httpx2, with a new connection for each message, and
-    never closes it here; `transport` over any `Transport`, which is closed.  `method="GET"` puts
-    the API key into the URL, for proxies and logs to see, and lets a proxy send a message twice.
+    Without `transport` and `http_client` the client makes connections of its own by httpx, or with
+    `transport="fast"` by `DirectTransport`, for volume, through the proxy that the environment
+    names for `base_url` (HTTPS_PROXY, NO_PROXY).  With `http_client` it sends over an
+    `AsyncClient` of the caller, of httpx or httpx2, with a new connection for each message, and
+    never closes it.  `transport` may be any `Transport`, which is closed with the client.
+    `method="GET"` puts the API key into the URL, where proxies and logs see it, and lets a
+    proxy send a message twice.
 
-    `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without one
-    the `key` of a message does nothing, which a warning says once.
-    `telemetry` reports each to OpenTelemetry: see `Telemetry`.
+    `ledger`, opened by the caller, remembers every message: see `Ledger`.  Without a ledger the
+    `key` of a message does nothing, and a warning says so once.  `telemetry` reports messages to
+    OpenTelemetry: see `Telemetry`.
 
-    Use it as an async context manager, or call `aclose` at the end: either waits for what is in
-    flight.  A client belongs to the event loop it first sent in, and to no process forked since.
+    Use it as an async context manager, or call `aclose` at the end: both wait for what is in
+    flight.  A client belongs to the event loop in which it first sent, and cannot be used in a
+    forked process.
 
-    Raises ConfigurationError where the settings cannot work.
+    Raises ConfigurationError if the settings cannot work.
     """
 
     def __init__(
@@ -147,8 +148,8 @@ class SkycoreClient:
     def with_options(self, **options: Unpack[Options]) -> Self:
         """Return a view with other settings over the same connections and rate limit.
 
-        Closing the view closes nothing: the connections are this client's.
-        Raises ConfigurationError for what cannot work, as a `base_url` that has another proxy.
+        Closing the view closes nothing: the connections belong to this client.
+        Raises ConfigurationError for invalid settings, or a `base_url` that needs another proxy.
         """
         settings = self._settings.changed(options)
         if self._is_chosen and settings.base_url != self._settings.base_url:
@@ -156,12 +157,12 @@ class SkycoreClient:
         return self._view(settings, self._dispatcher, self._max_in_flight)
 
     def _over(self, ledger: Ledger, *, max_in_flight: int) -> Self:
-        """Return a view of this client, which has a ledger, over another view of that ledger.
+        """Return a view of this client over another view of its ledger.
 
-        It sends over the same connections, at the same rate, and as `with_options`
-        does closes nothing; of the messages in flight, so many may be its own.
+        It sends over the same connections, at the same rate, and closing it closes nothing.  Of
+        the messages in flight, `max_in_flight` may be its own.
 
-        Raises ConfigurationError where the client has no ledger.
+        Raises ConfigurationError if the client has no ledger.
         """
         return self._view(self._settings, self._dispatcher.over(ledger), max_in_flight)
 
@@ -188,19 +189,17 @@ class SkycoreClient:
     ) -> Accepted:
         """Send one SMS and return what the provider answered; for the fields see `SMS`.
 
-        With a ledger, a `key` that was sent before sends nothing: what came of it
-        is given again.  Only on your word, `resend_in_doubt`, is a message sent
-        again that may have been sent, and with `ignore_opt_out` one to a number
-        that has opted out; each is True or False, or a ConfigurationError.
+        With a ledger, a `key` that was sent before sends nothing: its outcome is returned again.
+        Only with `resend_in_doubt` is a message sent again that may have been sent, and only with
+        `ignore_opt_out` one to a number that has opted out.
 
-        A cancelled caller does not break off an exchange that has begun: it runs
-        on to its own timeout, and the ledger and the log have its outcome.
+        Cancelling the caller does not break off an exchange that has begun: it runs on to its own
+        timeout, and its outcome goes to the ledger and the log.
 
-        Raises InvalidMessage where it was refused here, RecipientOptedOut where the
-        number may not be sent to, NotSent where it cannot have been sent, Rejected
-        where the API refused it, and OutcomeUnknown where it may have been sent.
-        Only NotSent is safe to try again.  Raises RuntimeError where the client is closed, or
-        its ledger is not open.
+        Raises InvalidMessage if it was refused here, RecipientOptedOut if the number has opted
+        out, NotSent if it cannot have been sent, Rejected if the API refused it, and
+        OutcomeUnknown if it may have been sent.  Only NotSent is safe to try again.  Raises
+        ConfigurationError for an invalid flag, RuntimeError if the client or its ledger is closed.
         """
         message = SMS(
             to=to,
@@ -213,7 +212,7 @@ class SkycoreClient:
             key=key,
             tags=tags,
         )
-        settings = self._with_word(resend_in_doubt, ignore_opt_out)
+        settings = self._with_permissions(resend_in_doubt, ignore_opt_out)
         outcome = await self._dispatcher.send(message, settings)
         if isinstance(outcome, Accepted):
             return outcome
@@ -228,32 +227,32 @@ class SkycoreClient:
                 async for outcome in outcomes:
                     ...
 
-        `messages` is an iterable or async iterable of `SMS`, and is read only as
-        fast as they can be sent.  A message that fails is a `Failed` among the
-        outcomes and stops nothing; see `BulkSend` for what does.
+        `messages` is an iterable or async iterable of `SMS`, which is read only as fast as
+        messages can be sent.  A message that fails has a `Failed` among the outcomes, and stops
+        nothing; see `BulkSend` for what does.
 
-        With a ledger, the same messages with the same keys can be given again
-        after a crash: only what was not sent is sent, the outcome of the rest is
-        given again.  For the other arguments see `send_sms`.
+        With a ledger, give the same messages with the same keys again after a crash: only those
+        that were not sent are sent, and the others yield their recorded outcomes.  For the other
+        arguments see `send_sms`.
 
-        Raises RuntimeError where the client has a ledger that is not open.
+        Raises RuntimeError if the client has a ledger that is not open.
         """
         self._dispatcher.check_ledger()
-        settings = self._with_word(resend_in_doubt, ignore_opt_out)
+        settings = self._with_permissions(resend_in_doubt, ignore_opt_out)
         return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
 
     def sending_report(
         self, since: datetime, until: datetime, *, period: timedelta | None = None
     ) -> SendingReport:
-        """Return what the provider says that it sent between two times, to be read as it comes.
+        """Return the provider's list of what it sent between two times, to be read as it comes.
 
             async with client.sending_report(since, until) as report:
                 async for message in report:
                     ...
 
-        It has all that the account sent, by whatever program.  No more than `period` is asked
-        for at once, and less where that is too long for the account; see `SendingReport`.
-        Raises ValueError where the times have no time zone, or are in the wrong order.
+        It has everything that the account sent, from any program.  One look-up covers at most
+        `period`, or less if that is too long for the account; see `SendingReport`. Raises
+        ValueError if a time has no time zone, or the times are in the wrong order.
         """
         from .sending.report import SendingReport  # noqa: PLC0415 - not needed before
 
@@ -270,19 +269,21 @@ class SkycoreClient:
     ) -> Settlement:
         """End doubts by the provider's sending reports, and return what became of each.
 
-        Asks for the times at which something in the ledger is in doubt.  What is listed was
-        sent.  What is provably lacking was not sent, and is sent by the next run: the report
-        covers at least `after` seconds past the end of an attempt and was made after that, and
-        lists what was accepted before and after it.  `trust_absence` is your word that no such
-        witnesses are needed, and that reports show each text as it was sent: where that is wrong,
-        what was sent is sent again, and billed twice.  With `is_dry_run` no message is changed.
+        Requests reports for the times at which something in the ledger is in doubt.  A message
+        that is listed was sent.  A message that is provably missing was not sent, and the next run
+        sends it.  Proof is a report that covers at least `after` seconds past the end of an
+        attempt, was made after that, and lists what was accepted before and after it.  With
+        `trust_absence` you vouch that no such witnesses are needed, and that reports show each
+        text as it was sent: if that is wrong, what was sent is sent again, and billed twice.  With
+        `is_dry_run` no message is changed.
 
-        Where reports were asked for too often, it waits, `wait` seconds in all; what cannot be
-        asked for by then stays in doubt.  Reports are kept as `save`, and beside it where several.
+        If reports were requested too often, it waits, `wait` seconds in all; what cannot be
+        requested by then stays in doubt.  A report is kept in the file `save`, further ones beside
+        it.
 
-        Raises ConfigurationError where the client has no ledger of this package, and for an
-        `after` below 0 or above a year, LedgerInUse where its doubts are being settled already,
-        Rejected where the account may not have reports, and OSError where one cannot be saved.
+        Raises ConfigurationError if the client has no ledger of this package, and for an `after`
+        below 0 or above a year, LedgerInUse if its doubts are being settled already, Rejected if
+        the account may not have reports, and OSError if one cannot be saved.
         """
         from .sending.report import SendingReport  # noqa: PLC0415 - not needed to send
         from .sending.report_requests import settle  # noqa: PLC0415 - not needed to send
@@ -301,11 +302,11 @@ class SkycoreClient:
     def _send_resolved(
         self, messages: AsyncIterable[ResolvedMessage], *, resend_in_doubt: bool
     ) -> BulkSend:
-        """Send messages that the caller has resolved and looked up; else as `send_many`."""
-        settings = self._with_word(resend_in_doubt, ignore_opt_out=False)
+        """Send messages that the caller has resolved and looked up, like `send_many`."""
+        settings = self._with_permissions(resend_in_doubt, ignore_opt_out=False)
         return BulkSend(self._dispatcher, settings, messages, in_flight=self._max_in_flight)
 
-    def _with_word(self, resend_in_doubt: bool, ignore_opt_out: bool) -> Settings:
+    def _with_permissions(self, resend_in_doubt: bool, ignore_opt_out: bool) -> Settings:
         if not (resend_in_doubt or ignore_opt_out):
             return self._settings
         return attrs.evolve(
@@ -324,20 +325,19 @@ class SkycoreClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        # Where a scope around it is cancelled, too: what is around it as well, as a ledger, closes
-        # next, and is to have what comes of what is in flight.
+        # A ledger around it closes next, and has to get the outcomes of what is in flight.
         with anyio.CancelScope(shield=True):
             await self.aclose()
 
     def __repr__(self) -> str:
-        # A traceback shows one, too, that failed to be made.
+        # A traceback may show one whose __init__ failed.
         settings = getattr(self, "_settings", None)
         if settings is None:
             return "<SkycoreClient, which was not made>"
         return f"<SkycoreClient base_url={settings.base_url!r} from_={settings.from_!r}>"
 
     def __del__(self) -> None:
-        # A client that failed to be made has no dispatcher.
+        # A client whose __init__ failed has no dispatcher.
         if not getattr(self, "_is_view", True) and self._dispatcher.tasks.is_open:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
 

@@ -1,13 +1,12 @@
 """The codes Skycore speaks in: API errors, notifications, carrier status.
 
-Every table has all that the provider documents; what is in no table is unknown, and
-is never guessed to be good or bad news.  The tables are facts of
-the provider's 1.3 documentation (2011 to 2015 editions).
+Each table has everything that the provider documents (version 1.3, editions of 2011 to 2015).  A
+code in no table is unknown, and is taken as neither good nor bad news.
 
-* `API_ERRORS`: an ERRORCODE of a RESPONSE: its meaning, what else would fail with
-  it, what it says of the message, and the class of the error that it raises.  A new
-  code is a new row here, and nothing else.
-* `CODE_STATES`: what the CODE of a notification about a sent SMS says by itself.
+* `API_ERRORS`: each ERRORCODE of a RESPONSE: its meaning, what else would fail with it, what it
+  says about the message, and the class of its error.  A new code is a new row here, and nothing
+  else.
+* `CODE_STATES`: what the CODE of a notification about a sent SMS means by itself.
 * `STATUS_TEXTS`: the STATUS element of the flat POSTBACK form.
 * `carrier_status`: the (PROTOCOL, STATUS) pair of an aggregator, from the 254
   documented pairs in `carrier_status.csv` beside this module.
@@ -29,9 +28,9 @@ class Scope(enum.StrEnum):
     * `SENDER`: every message from its short code.
     * `CAMPAIGN`: every message with its campaign reference.
     * `ACCOUNT`: every message of the account.
-    * `REQUEST`: every request that this program makes so.
-    * `THROTTLE`: whatever comes too soon after others, until some time has passed.
-    * `UNKNOWN`: nobody says; the code is in no table, or says nothing of that.
+    * `REQUEST`: every request that this program makes the same way.
+    * `THROTTLE`: any request that comes too soon after others, for some time.
+    * `UNKNOWN`: not known; the code is in no table, or does not tell.
     """
 
     MESSAGE = "message"
@@ -44,7 +43,7 @@ class Scope(enum.StrEnum):
 
 
 class Verdict(enum.StrEnum):
-    """What an outcome says of its message; `sending.outcomes` has what follows from each.
+    """What an outcome says about its message; `sending.outcomes` has what follows from each.
 
     * `ACCEPTED`: the provider took it.
     * `REJECTED`: the API refused this message, and would refuse it again.
@@ -56,8 +55,8 @@ class Verdict(enum.StrEnum):
       refuse every message.
     * `REFUSED_HERE`: it was refused before anything was sent.
     * `NOT_SENT`: it is proven not sent, and is safe to send again.
-    * `PUT_OFF`: it was not begun, as it is not its time yet.
-    * `HALTED`: it was not sent, and no message can be until the cause is mended.
+    * `PUT_OFF`: it was not begun, as its time has not come yet.
+    * `HALTED`: it was not sent, and no message can be sent until the cause is mended.
     * `IN_DOUBT`: it may have been sent, and must not be sent again blindly.
     """
 
@@ -99,8 +98,8 @@ class FailureReason(enum.StrEnum):
     * `BLOCKED`: the carrier lets no message through to this number.
     * `CONTENT`: the text, or how it is encoded.
     * `EXPIRED`: it could not be delivered in time.
-    * `PROTOCOL`: what the provider and the carrier said to each other.
-    * `RECIPIENT`: the number, which is not valid or of no subscriber.
+    * `PROTOCOL`: the exchange between the provider and the carrier.
+    * `RECIPIENT`: the number, which is not valid or has no subscriber.
     * `ROUTING`: no way leads to the carrier.
     * `SENDER`: the short code or another sender.
     * `SUBSCRIPTION`: the number's subscription to a campaign.
@@ -233,8 +232,7 @@ def carrier_status(protocol: str, status: str) -> CarrierStatus | None:
 
 @functools.cache
 def _carrier_statuses() -> dict[tuple[str, str], CarrierStatus]:
-    # Read at the first receipt and not at import: most programs that import
-    # the package never parse one.
+    # Read at the first receipt and not at import: most programs never parse one.
     import csv  # noqa: PLC0415
     from importlib import resources  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Every way in which sending can fail, told apart by what it says of the message.
+"""Every way in which sending can fail, told apart by what is known of the message.
 
     SkycoreError
     ├── CampaignError                      there is no such campaign, or it cannot be changed so
@@ -31,9 +31,9 @@
     └── ReportError                        there is no sending report, or not all of it
         └── LookupTooSoon                  refused for being asked for too often
 
-Rules: `NotSent` needs proof; what is unclear is `OutcomeUnknown`.  An error
-never holds the API key, and survives pickling with its cause.  Which ERRORCODE
-makes which class is in `codes.API_ERRORS` alone.
+Rules: `NotSent` needs proof; if it is unclear, it is `OutcomeUnknown`.  An error never holds the
+API key, and can be pickled with its cause.  `codes.API_ERRORS` alone says which ERRORCODE makes
+which class.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from .runtime.pickled_causes import packed, unpacked
 class SkycoreError(Exception):
     """Base of every error that this package raises on purpose.
 
-    `may_have_been_sent` is True where the message may have reached the
-    provider without a clear answer.
+    `may_have_been_sent` is True if the message may have reached the provider without a clear
+    answer.
     """
 
     may_have_been_sent: ClassVar[bool] = False
 
     def __new__(cls, *args: object, **_more: object) -> Self:
-        """Make an error with advice, which a traceback shows, in its notes."""
+        """Make an error with advice in its notes, which tracebacks show."""
         error = super().__new__(cls, *args)
         error.__notes__ = [*advice_for(cls.__mro__)]
         return error
@@ -67,8 +67,8 @@ class SkycoreError(Exception):
         return Verdict.IN_DOUBT if self.may_have_been_sent else Verdict.HALTED
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way would call the class with `args` alone, which a
-        # keyword-only constructor refuses, and would drop the cause.
+        # The default would call the class with `args` alone, which a keyword-only constructor
+        # refuses, and would drop the cause.
         return _restore, (type(self), self.args, self.__dict__, packed(self.__cause__))
 
 
@@ -77,7 +77,7 @@ def _restore(
 ) -> SkycoreError:
     error = cls.__new__(cls, *args)
     error.__dict__.update(state)
-    error.__notes__ = [*error.__notes__]  # and not those of the error that was copied
+    error.__notes__ = [*error.__notes__]  # a list of its own, not shared with the original
     error.__cause__ = None if cause is None else unpacked(cause)
     return error
 
@@ -114,7 +114,7 @@ class InvalidMessage(SkycoreError, ValueError):
         return Verdict.REFUSED_HERE
 
 
-# What is said of the message that has a key, by its state in the ledger.
+# What a `KeyConflict` says about the message that has the key, by its state in the ledger.
 _CONFLICTS: Final = MappingProxyType(
     {
         "sending": "which is being sent",
@@ -131,9 +131,9 @@ _LISTED: Final = "which was sent, as Skycore's own report of what it sent lists 
 class KeyConflict(InvalidMessage):
     """The ledger knows this key with other content, which may have gone out; nothing was sent now.
 
-    `state` is how far that other message got, a value of `MessageState`, and None where
-    that is not known.  `settled_by` is what ended its doubt, as `Delivery.settled_by` has it:
-    None where it never was in doubt.  Another key would send this one besides it.
+    `state` is how far that other message got, a value of `MessageState`, and None if that is not
+    known.  `settled_by` is what ended its doubt, as in `Delivery.settled_by`, and None if it never
+    was in doubt.  With another key, this message would be sent as a second one.
     """
 
     state: str | None = None
@@ -181,12 +181,11 @@ class NotRecorded(NotSent):
 
 
 class SendingHalted(NotSent):
-    """What refused one message of a bulk send would refuse others, which were not begun.
+    """A rejection of one message of a bulk send concerns others, which were not begun.
 
-    Its cause is the rejection.  Raised by a bulk send, it says that messages are left,
-    all that were to come or those of one sender or campaign reference; every outcome of
-    what had been started was given before.  As the error of a message it says that this
-    one was not begun.
+    Its cause is the rejection.  Raised by a bulk send, it means that messages are left: all that
+    were to come, or those of one sender or campaign reference.  All outcomes of what was begun
+    were yielded before.  As the error of a message it means that this message was not begun.
     """
 
     @property
@@ -199,9 +198,8 @@ class SendingHalted(NotSent):
 class Throttled(NotSent):
     """The API refused the message for too high a rate; it may be sent again later.
 
-    `retry_after` is how many seconds the server asks to wait, None where it does not.
-    `code` and `info` are the ERRORCODE and ERRORINFO of the answer, None where
-    HTTP 429 came without them.
+    `retry_after` is how many seconds the server asks to wait, None if it does not ask.  `code` and
+    `info` are the ERRORCODE and ERRORINFO of the answer, None if HTTP 429 came without them.
     """
 
     def __init__(
@@ -219,9 +217,9 @@ class Throttled(NotSent):
 
 
 class RecipientOptedOut(SkycoreError):
-    """The number said STOP, or is blocked: nothing was sent, and nothing may be until START.
+    """The number said STOP, or is blocked: nothing was sent, and nothing may be sent until START.
 
-    It is no `NotSent`: to try again is not safe but forbidden.
+    It is no `NotSent`: trying again is not safe but forbidden.
     """
 
     @property
@@ -233,8 +231,8 @@ class RecipientOptedOut(SkycoreError):
 class Rejected(SkycoreError):
     """The API answered Failure; nothing was sent.
 
-    `code` is the ERRORCODE (None where the answer had none), `info` the
-    ERRORINFO, and `scope` says what else would be refused the same way.
+    `code` is the ERRORCODE (None if the answer had none), `info` the ERRORINFO, and `scope` says
+    what else would be refused the same way.
     """
 
     def __init__(self, *, code: str | None, info: str | None = None) -> None:
@@ -247,7 +245,7 @@ class Rejected(SkycoreError):
 
     @classmethod
     def of(cls, *, code: str | None, info: str | None = None) -> Rejected:
-        """Make the rejection of the class that `code` calls for."""
+        """Return a rejection of the class for this `code`."""
         known = API_ERRORS.get(code or "")
         made = globals()[known.error] if known else Rejected
         return (made if issubclass(made, Rejected) else Rejected)(code=code, info=info)
@@ -296,7 +294,7 @@ class OperatorNotSupported(Rejected):
 
 
 class PeriodTooLong(Rejected):
-    """The period is longer than the account may ask a sending report for, and cannot be halved."""
+    """The period is longer than the account may request a report for, and cannot be halved."""
 
 
 class PermissionDenied(Rejected):
@@ -314,9 +312,8 @@ class RecipientBlocked(Rejected):
 class OutcomeUnknown(SkycoreError):
     """The message may have been sent: something went wrong after bytes could leave.
 
-    Sending again may bill and deliver it twice.  `http_status` is the status
-    of the answer, None where no answer came; `code` is E503 where that was
-    the answer.
+    Sending it again may bill and deliver it twice.  `http_status` is the status of the answer,
+    None if no answer came; `code` is E503 if that was the answer.
     """
 
     may_have_been_sent: ClassVar[bool] = True
@@ -334,13 +331,13 @@ class PostbackError(SkycoreError, ValueError):
 
 
 class ReportError(SkycoreError):
-    """There is no sending report, or not all of it; what one lists all the same was sent."""
+    """There is no sending report, or only a part of one; what the part lists was sent."""
 
 
 class LookupTooSoon(ReportError):
-    """A sending report was asked for too soon after another of the account's.
+    """The account requested a sending report too soon after another.
 
-    `retry_after` is how many seconds to wait, and `code` the ERRORCODE, where there is one.
+    `retry_after` is how many seconds to wait, and `code` the ERRORCODE, if there is one.
     """
 
     def __init__(self, reason: str, *, retry_after: float, code: str | None = None) -> None:

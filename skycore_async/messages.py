@@ -25,7 +25,7 @@ LONGEST_UNDER_WAY: Final = 86_400.0  # seconds that a message takes at most, all
 
 # A dict has no hash; values that hold one are still hashable by the rest.
 _raw: Any = attrs.field(repr=False, hash=False)
-# Given again from the ledger, an outcome equals the first.
+# An outcome that comes from the ledger equals the first one.
 _recorded: Any = attrs.field(default=False, eq=False, hash=False)
 
 
@@ -33,14 +33,13 @@ _recorded: Any = attrs.field(default=False, eq=False, hash=False)
 class SMS:
     """A message to send.
 
-    `to` is the recipient's number in international format; formatting as in
-    `+1 (555) 123-4888` is allowed.  `from_` is the short code, `campaign_ref`
-    the campaign that the recipient is subscribed to, `spid` (in the API's 2015
-    edition `operator_id`) the recipient's carrier, `from_mask` an alphanumeric
-    sender of at most 11 characters, and `key` the caller's own name for the
-    message.  `tags` are words of the caller's by which messages are told apart in exports,
-    reports and traces: they are kept in the ledger, are not sent, and are no part of what a key
-    stands for.  Nothing is checked before the message is sent.
+    `to` is the recipient's number in international format, with formatting as in `+1 (555)
+    123-4888` allowed.  `from_` is the short code, `campaign_ref` the campaign that the recipient
+    is subscribed to, `spid` (in the API's 2015 edition `operator_id`) the recipient's carrier,
+    `from_mask` an alphanumeric sender of at most 11 characters, and `key` the caller's own name
+    for the message.  `tags` are labels by which exports, reports and traces tell messages apart:
+    they are kept in the ledger, are not sent, and are no part of the content that a key stands
+    for.  Fields are checked when the message is sent.
     """
 
     to: str
@@ -59,11 +58,10 @@ class Accepted:
     """The provider took the message, and names it by `tracking_id` from now on.
 
     `message` is as it was given, `to` its number as digits, and `raw` the API's answer as a dict
-    by element name.  `recorded` is True where the ledger knew it already, so that nothing was
-    sent now.
-    `tracking_id` is None where the answer was lost and the sending report told that the
-    message was sent: a report has no tracking ids.  `history_id`, by which it does name it, is
-    the provider's id of the sending, where the ledger knows that, as of a report or a postback.
+    by element name.  `recorded` is True if the ledger knew the outcome already, so that nothing
+    was sent now.  `tracking_id` is None if the answer was lost and a sending report showed that
+    the message was sent: reports have no tracking ids.  `history_id` is the provider's id of the
+    sending, if the ledger knows it from a report or a postback.
     """
 
     verdict: ClassVar[Verdict] = Verdict.ACCEPTED
@@ -80,8 +78,8 @@ class Accepted:
 class Failed:
     """The message was not accepted; `error.may_have_been_sent` tells doubt from certainty.
 
-    `error` is what `send_sms` would raise.  `recorded` is True where the ledger knew it already,
-    so that nothing was tried now.
+    `error` is what `send_sms` would raise.  `recorded` is True if the ledger knew the outcome
+    already, so that nothing was tried now.
     """
 
     message: SMS
@@ -98,7 +96,7 @@ Outcome = Accepted | Failed
 
 
 class ReportSection(enum.StrEnum):
-    """By which way a message of a sending report was sent.
+    """How a message of a sending report was sent.
 
     * `SENDING_LIST`: one by one, as sendSMS does.
     * `BATCHES`: a scheduled sending of a campaign.
@@ -115,17 +113,15 @@ class ReportSection(enum.StrEnum):
 # Without slots, as notifications are: a report has hundreds of thousands of them.
 @attrs.frozen(kw_only=True, slots=False)
 class ReportedMessage:
-    """An SMS that the provider's sending report lists, so that it was taken.
+    """An SMS that the provider's sending report lists, so that the provider took it.
 
-    `history_id` is the provider's id of the sending, the HISTORYID of postbacks; a report
-    has no tracking ids.  `text` is as XML carries it in an attribute: where the message
-    had a line break, it has a space.  `from_` and `carrier`, a name for people, are None
-    where the report tells of none.
+    `history_id` is the provider's id of the sending, the HISTORYID of postbacks; a report has no
+    tracking ids.  `text` is as an XML attribute carries it, with spaces in place of line breaks.
+    `from_` and `carrier`, a name for people, are None if the report has none.
 
-    `acknowledged_at` is when it left the provider's server, `delivered_at` when it was
-    delivered, and `failed_at` when it failed, with the reason in `info`: each in UTC, the
-    earliest that the report has, and None where it has none, as of a message that still
-    waits at the provider.
+    `acknowledged_at` is when it left the provider's server, `delivered_at` when it was delivered,
+    and `failed_at` when it failed, with the reason in `info`.  Each is the earliest such time in
+    the report, in UTC, and None if it has none, as for a message that still waits at the provider.
     """
 
     history_id: str
@@ -141,11 +137,11 @@ class ReportedMessage:
 
 
 def times_of(message: ReportedMessage) -> list[datetime]:
-    """Return the times that a report has of a message: none where it still waits."""
+    """Return the times of a message in a report; none if it still waits at the provider."""
     told = (message.acknowledged_at, message.delivered_at, message.failed_at)
     return [at for at in told if at is not None]
 
 
 def masked(number: str) -> str:
-    """Mask a phone number but for its last four digits, for logs and screens."""
+    """Return a phone number with all but its last four digits masked, for logs and screens."""
     return "*" * len(number[:-4]) + number[-4:]

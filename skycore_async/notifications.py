@@ -4,12 +4,12 @@ All are frozen attrs classes with keyword-only fields, named after the API's
 own fields in snake case (`from_` for FROM, a Python keyword).  A field that
 the wire left out is None.
 
-Times are aware where the wire gave an offset, and naive where it gave none:
-the provider does not say which zone it means then, so none is assumed.  A time
-that cannot be read is None; its text is still in `raw`.
+Times are aware if the wire gave an offset, and otherwise naive: the provider does not say which
+zone it means then, so none is assumed.  A time that cannot be read is None; its text is still in
+`raw`.
 
-`raw` is the notification whole, as a dict by element name, with attributes
-after `@`: what this package has no field for is there.
+`raw` is the whole notification, as a dict by element name, with `@` before the names of
+attributes.  It has what this package has no field for.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ CUT_OFF: Final = "it ends in the middle"  # why a part of a postback cannot be r
 _raw: Any = attrs.field(repr=False, hash=False)
 
 
-# Without slots: a frozen class with them sets its fields by one call each,
-# which takes 1 µs more for every notification.
+# Without slots: with them, a frozen class sets each field by a call, which takes 1 µs more for
+# every notification.
 @attrs.frozen(kw_only=True, slots=False)
 class _Notification:
     code: str | None = None
@@ -66,10 +66,9 @@ class SentNotification(_Notification):
 class DeliveryReceipt(_Notification):
     """What became of a message (N202, E201, E202, or N201 with a STATUS element).
 
-    `state` is `UNKNOWN` where the provider's status is in no table, and
-    `reason` is set where the state is `FAILED`.  `protocol` and `status` are
-    the aggregator's pair, or `status` alone is the text of the flat form, such
-    as `"Message Sent/Expired"`.  `detail` says it in words.
+    `state` is `UNKNOWN` if the provider's status is in no table, and `reason` is set if the state
+    is `FAILED`.  `protocol` and `status` are the aggregator's pair; in the flat form `status`
+    alone is a text, such as `"Message Sent/Expired"`.  `detail` explains the status.
     """
 
     state: DeliveryState
@@ -90,9 +89,9 @@ class DeliveryReceipt(_Notification):
 class InboundSMS(_Notification):
     """A handset sent an SMS to one of the account's numbers (N211).
 
-    `text` is exactly as it came, and empty where none came; older notifications
-    carry it as KEYWORD, which is then also in `keyword`.  `timestamp` is
-    `received` where the notification has no TIMESTAMP of its own.
+    `text` is exactly as it came, and empty if none came; older notifications carry it as KEYWORD,
+    which is then also in `keyword`.  `timestamp` is `received` if the notification has no
+    TIMESTAMP of its own.
     """
 
     from_: str | None = None
@@ -123,15 +122,15 @@ class SubscriptionChange(_Notification):
 class UnknownNotification(_Notification):
     """A notification that this package has no class for; all of it is in `raw`.
 
-    `unreadable` says why a part of a postback cannot be read, as where it is not well-formed XML;
-    its text is then `raw["#text"]`, as it came.
+    `unreadable` says why a part of a postback cannot be read, for example that it is not
+    well-formed XML; its text as it came is then in `raw["#text"]`.
     """
 
     unreadable: str | None = None
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the postback ended here, in its middle."""
+        """Whether the postback was cut off here."""
         return self.unreadable == CUT_OFF
 
 
@@ -141,5 +140,5 @@ Notification = (
 
 
 def is_unreadable(notification: Notification) -> TypeGuard[UnknownNotification]:
-    """Return whether it is a part of a postback that could not be read."""
+    """Return whether a notification is a part of a postback that could not be read."""
     return isinstance(notification, UnknownNotification) and notification.unreadable is not None

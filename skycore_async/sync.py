@@ -1,19 +1,19 @@
 """A client for code that is not asynchronous, over an event loop in the background.
 
-Strategy: in each process one thread runs an event loop, and in it one `SkycoreClient`.  A
-call is handed to that loop, and the caller's thread waits for what comes of it.
+Strategy: in each process a thread runs an event loop with a `SkycoreClient`.  A call is passed to
+that loop, and the caller's thread waits for its result.
 
 Rules:
 
-* The client is made in the loop, at the first call in a process, by a function of the
-  caller's.  So a `SyncClient` may be made where a module is imported, and a process that is
-  forked later makes a client of its own and uses nothing of its parent's.
-* What it sends with is loaded with this module, and not in its own thread: a process that is
-  forked meanwhile would wait for ever for what that thread was loading.
-* What is the caller's stays in the caller's thread: the messages of `send_many` are taken
+* The client is made in the loop at the first call in a process, by a function of the caller.  So a
+  `SyncClient` may be made when a module is imported, and a process that is forked later makes a
+  client of its own and uses nothing of its parent's.
+* What it sends with is imported with this module, and not in its own thread: a process forked
+  meanwhile would wait for ever for what that thread was importing.
+* What belongs to the caller stays in the caller's thread: the messages of `send_many` are taken
   there, where the database connection, the request and the context variables are.
-* A caller who is interrupted leaves as one who is cancelled does: an exchange that has begun
-  runs on, and the ledger and the log have its outcome.
+* Interrupting a caller is like cancelling it: an exchange that has begun runs on, and its outcome
+  goes to the ledger and the log.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from .transports import direct, http_client, httpcore_connection, httpcore_trace
 
 MakeClient = Callable[[], AbstractAsyncContextManager[SkycoreClient]]
 
-# Those that are else loaded where they are first used.
+# Modules that are otherwise imported when they are first used.
 _LOADED: Final = (
     direct,
     http_client,
@@ -66,7 +66,7 @@ T = TypeVar("T")
 def _waiting(
     method: Callable[Concatenate[SkycoreClient, P], Awaitable[T]],
 ) -> Callable[Concatenate[SyncClient, P], T]:
-    """Make the method of a `SyncClient` that waits for what `method` of its client gives."""
+    """Return a method of `SyncClient` that waits for the result of `method` of its client."""
 
     @functools.wraps(method)
     def call(self: SyncClient, /, *args: P.args, **options: P.kwargs) -> T:
@@ -81,23 +81,23 @@ class SyncClient:
         skycore = SyncClient(SkycoreClient)
         skycore.send_sms(to="15551234888", text="Hello Jerry")
 
-    `make` is called without arguments once in each process, at the first use there, and gives
-    an async context manager of a client: `SkycoreClient` itself, a `functools.partial` of it
-    with settings, or a function of `contextlib.asynccontextmanager` that opens a ledger first.
-    It runs in the background event loop, which is asyncio's.
+    `make` is called without arguments once in each process, at the first use there, and returns an
+    async context manager of a client: `SkycoreClient` itself, a `functools.partial` of it with
+    settings, or a function with `contextlib.asynccontextmanager` that opens a ledger first.  It
+    runs in the background event loop, which is asyncio's.
 
-    All threads of a process may use it at once.  It is closed where the program ends, by
-    `close` before that, or as a context manager; each waits for what is in flight.
+    All threads of a process may use it at once.  It is closed when the program ends, or before
+    that by `close`, or as a context manager; each of these waits for what is in flight.
 
-    Raises RuntimeError once it is closed, or in its own event loop, and whatever `make` raises.
+    Raises RuntimeError if it is closed, or used in its own event loop, and whatever `make` raises.
     """
 
     def __init__(self, make: MakeClient) -> None:
         self._make = make
-        self._changing = RLock()  # as a signal handler may come here again
+        self._changing = RLock()  # reentrant, for signal handlers
         self._is_beginning = False
         self._loop_thread: int | None = None
-        # By process: a child keeps its parent's, unused.
+        # By process: a forked child keeps its parent's, unused.
         self._running: dict[tuple[int, int], _ProcessClient] = {}
         self._is_closed = False
         _clients.add(self)
@@ -119,10 +119,10 @@ class SyncClient:
                 for outcome in outcomes:
                     ...
 
-        `messages` is read in this thread, while the next outcome is waited for.  For all else
-        see `SkycoreClient.send_many`.
+        `messages` is read in this thread, while it waits for the next outcome.  For the rest see
+        `SkycoreClient.send_many`.
 
-        Raises RuntimeError where the client has a ledger that is not open.  After the last outcome
+        Raises RuntimeError if the client has a ledger that is not open.  After the last outcome
         the iterator raises what that of `BulkSend` does, such as SendingHalted.
         """
         portal, source = self._run().portal, _Source(messages)
@@ -136,16 +136,16 @@ class SyncClient:
             yield outcomes
 
     def run(self, function: Callable[[SkycoreClient], Awaitable[T]], /) -> T:
-        """Return what `await function(client)` gives in the background event loop.
+        """Return the result of `await function(client)` in the background event loop.
 
-        It is for what has no method here, as reading the ledger.  Raises what the function raises.
+        Use it for what has no method here, such as the ledger.  Raises what the function raises.
         """
         running = self._run()
 
         async def call() -> T | _Exit:
             try:
                 return await function(running.client)
-            except SystemExit as error:  # which would end the event loop, and break off all in it
+            except SystemExit as error:  # would end the event loop, with all that runs in it
                 return _Exit(error)
 
         if isinstance(came := _result(running.portal, call), _Exit):
@@ -171,7 +171,7 @@ class SyncClient:
         self.close()
 
     def _run(self) -> _ProcessClient:
-        """Return what runs in this process, which begins where there is none."""
+        """Return the client of this process, and make it at the first call."""
         self._check_thread()
         with self._changing:
             if self._is_closed:
@@ -179,11 +179,11 @@ class SyncClient:
             return self._running.get(this_process()) or self._begun()
 
     def _check_thread(self) -> None:
-        if self._loop_thread == get_ident():  # also where the client is just being made
+        if self._loop_thread == get_ident():  # also while the client is being made
             raise RuntimeError(_IN_ITS_LOOP)
 
     def _begun(self) -> _ProcessClient:
-        """Begin what runs in this process, and return it."""
+        """Make the client of this process, and return it."""
         if self._is_beginning:
             raise RuntimeError("this SyncClient is just being made, and cannot be used before")
         self._is_beginning = True
@@ -191,7 +191,7 @@ class SyncClient:
             running = self._begin()
         finally:
             self._is_beginning = False
-        if self._is_closed:  # by a signal handler, which nothing ran for yet
+        if self._is_closed:  # by a signal handler, before there was anything to close
             running.stack.close()
             raise RuntimeError("this SyncClient is closed")
         self._running[this_process()] = running
@@ -208,11 +208,11 @@ class SyncClient:
             return _ProcessClient(client, portal, stack.pop_all())
 
     def _made(self) -> AbstractAsyncContextManager[SkycoreClient]:
-        # No frame has the function: a `partial` shows its arguments, and the key may be one.
+        # No local variable has the function: a `partial` shows its arguments, perhaps the key.
         return self._make()
 
     def _after_fork(self) -> None:
-        self._changing = RLock()  # a thread of the parent's may have held it
+        self._changing = RLock()  # a thread of the parent may have held it
         self._is_beginning = False
         self._loop_thread = None
 
@@ -228,24 +228,24 @@ class _ProcessClient:
 
 @attrs.frozen
 class _Exit:
-    """What `sys.exit()` raised in the event loop, for who waits in another thread."""
+    """What `sys.exit()` raised in the event loop, for the thread that waits for the result."""
 
     error: SystemExit
 
 
 def _result(portal: BlockingPortal, call: Callable[[], Awaitable[T]]) -> T:
-    """Wait for `call` in the event loop; cancel it where this thread is interrupted."""
+    """Return the result of `call` in the event loop; cancel it if this thread is interrupted."""
     future = portal.start_task_soon(call)
     try:
         return future.result()
     except BaseException:
-        future.cancel()  # of one that has ended, nothing
+        future.cancel()  # does nothing if it has ended
         raise
 
 
 @attrs.define
 class _Wanted:
-    """The next message, which the event loop waits for and the caller's thread takes."""
+    """A request of the event loop for the next message, which the caller's thread takes."""
 
     is_there: anyio.Event = attrs.field(factory=anyio.Event)
     taken: tuple[SMS, ...] = ()  # none at the end of the messages
@@ -253,7 +253,7 @@ class _Wanted:
 
 
 class _Source:
-    """The caller's messages, taken in the caller's thread when the event loop wants them."""
+    """The caller's messages, taken in the caller's thread when the event loop requests one."""
 
     def __init__(self, messages: Iterable[SMS]) -> None:
         self._messages = iter(messages)
@@ -279,10 +279,10 @@ class _Source:
 
 
 class _Sending:
-    """Many messages that are sent: leaves what it enters, and gives the outcomes meanwhile.
+    """A context manager that enters a `BulkSend` in the event loop, and yields its outcomes here.
 
-    Nothing waits in the event loop for it to be left.  So one that never is, as in a generator
-    that nobody goes on with, keeps no program from its end.
+    Nothing in the event loop waits for it to be left.  So if it never is, as in a generator that
+    nobody resumes, the program can still end.
     """
 
     def __init__(self, portal: BlockingPortal, bulk: BulkSend, source: _Source) -> None:
@@ -296,13 +296,13 @@ class _Sending:
         return self._outcomes()
 
     def __exit__(self, *error: Any) -> None:
-        if this_process() == self._process:  # and in no child, where there is no such event loop
-            # It may have ended, and the garbage collector may come here in its thread.
+        if this_process() == self._process:  # a forked child has no such event loop
+            # The loop may have ended, or the garbage collector calls this in the loop's thread.
             with suppress(RuntimeError):
                 _result(self._portal, functools.partial(self._bulk.__aexit__, *error))
 
     def _outcomes(self) -> Iterator[Outcome]:
-        """Yield each outcome; while one is waited for, take the messages that are wanted."""
+        """Yield each outcome; while waiting for one, take the messages that are requested."""
         while True:
             future = self._following()
             future.add_done_callback(lambda _: self._source.wanted.put(None))
@@ -318,7 +318,7 @@ class _Sending:
             yield outcome
 
     def _following(self) -> Future[Outcome | None]:
-        """Begin to wait for the next outcome, which is None after the last."""
+        """Start waiting for the next outcome; it is None after the last."""
 
         async def following() -> Outcome | None:
             return await anext(self._bulk, None)
@@ -331,7 +331,7 @@ class _Sending:
             raise RuntimeError("this SyncClient is closed") from None
 
 
-# Those that are not closed: kept, as what runs in the background has no other end.
+# The clients that are not closed, to close them when the program ends.
 _clients: Final[set[SyncClient]] = set()
 
 

@@ -1,10 +1,10 @@
-"""Who may post a postback, and what the others are answered.  No I/O.
+"""Who may post a postback, and what others are answered.  No I/O.
 
 Rules:
 
-* A wrong secret is answered as a wrong path is, and compared with all of them,
-  in a time that tells nothing.
-* What can be told without the body is told before it is read.
+* A wrong secret gets the same answer as a wrong path.  It is compared with every secret, in
+  constant time.
+* A request is refused before its body is read, if the reason does not need the body.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ASGIScope = MutableMapping[str, Any]
 
 @attrs.frozen(kw_only=True)
 class HTTPAnswer:
-    """What a request is answered with."""
+    """The answer to a request."""
 
     status: int
     text: str
@@ -47,7 +47,7 @@ UNAUTHORIZED: Final = HTTPAnswer(
     text="Unauthorized",
     headers=((b"www-authenticate", b'Basic realm="postbacks", charset="UTF-8"'),),
 )
-# What anybody is answered, who may be no provider at all.
+# The answers that any stranger can get.
 FOR_STRANGERS: Final = (NOT_FOUND, NOT_ALLOWED, UNAUTHORIZED)
 
 _ENCODINGS: Final = frozenset({b"", b"gzip", b"x-gzip", b"deflate"})
@@ -55,7 +55,7 @@ _ENCODINGS: Final = frozenset({b"", b"gzip", b"x-gzip", b"deflate"})
 
 @attrs.frozen(kw_only=True)
 class RequestPolicy:
-    """What a request must have for its body to be read; None asks for nothing."""
+    """What a request must have for its body to be read; None requires nothing."""
 
     path: str
     secrets: tuple[Secret, ...] | None
@@ -63,7 +63,7 @@ class RequestPolicy:
     max_body: int
 
     def refusal(self, scope: ASGIScope) -> HTTPAnswer | None:
-        """Return the answer to a request whose body need not be read."""
+        """Return the answer to a request that is refused without its body; None if it is not."""
         if not self._is_here(_path_below_mount(scope).rstrip("/")):
             return NOT_FOUND
         headers = dict(scope["headers"])
@@ -96,7 +96,7 @@ class RequestPolicy:
 
 
 def content_encoding(scope: ASGIScope) -> bytes:
-    """Return the Content-Encoding of a request, empty where its body is as it is."""
+    """Return the Content-Encoding of a request; empty if its body is not encoded."""
     named = [value for name, value in scope["headers"] if name == b"content-encoding"]
     if not named:
         return b""
@@ -105,8 +105,8 @@ def content_encoding(scope: ASGIScope) -> bytes:
 
 
 def _path_below_mount(scope: ASGIScope) -> str:
-    # By the standard `path` has `root_path` in it; some servers and older
-    # frameworks leave it out.
+    # By the ASGI standard, `path` includes `root_path`; some servers and older frameworks leave it
+    # out.
     path: str = scope["path"]
     below = path.removeprefix(scope.get("root_path", "").rstrip("/"))
     return below if below.startswith("/") or not below else path
@@ -120,7 +120,7 @@ def _is_one_of(given: bytes, secrets: tuple[Secret, ...]) -> bool:
 
 
 def _number(digits: bytes) -> int:
-    # What is no number, or one of absurd length, is found out while reading.
+    # No number, or one of absurd length: the size is checked again while reading.
     try:
         return int(digits)
     except ValueError:
@@ -131,7 +131,7 @@ _Read = tuple[Secret | None, ...] | None
 
 
 def secrets_of(given: str | Iterable[str] | None) -> _Read:
-    """Read one secret or several; what cannot be one is None."""
+    """Return one secret or several; None in place of what cannot be a secret."""
     if given is None:
         return None
     values: Iterable[object] = given
@@ -143,7 +143,7 @@ def secrets_of(given: str | Iterable[str] | None) -> _Read:
 
 
 def pairs_of(given: tuple[str, str] | Iterable[tuple[str, str]] | None) -> _Read:
-    """Read one pair or several, as HTTP Basic writes them; what cannot be one is None."""
+    """Return one pair or several, as HTTP Basic joins them; None for what cannot be one."""
     if given is None:
         return None
     values: tuple[object, ...] = tuple(given) if isinstance(given, Iterable) else (given,)
@@ -159,7 +159,7 @@ def _pair(given: object) -> Secret | None:
 
 
 def checked(given: _Read, complaint: str) -> tuple[Secret, ...] | None:
-    """Return the secrets that were read; ConfigurationError where one cannot be one."""
+    """Return the secrets that were read; ConfigurationError if one of them is None."""
     if given is None:
         return None
     secrets = tuple(filter(None, given))

@@ -1,16 +1,16 @@
-"""The bodies of requests: read within a time, within a size, and within a size together.
+"""The bodies of requests, limited in time, in size, and in size together.
 
-Strategy: each body is counted in bytes from its first to the answer of its request, so that
-what waits for a slow client, for the rest of a body or for the ledger is counted as well.
+Strategy: the bytes of a body count from the first one until its request is answered.  So bodies
+that wait for a slow client, for their rest, or for the ledger count as well.
 
 Rules:
 
-* A body that is not there in time is refused, however busily its client drips.
-* Where all together are too large, those are refused that have more than their share: an
-  ordinary postback is read beside any number of large or unfinished ones.  The provider
-  tries again what was answered so.
-* What is compressed is counted as it was sent and as it is written out, and written out no
-  further than a body may be large.
+* A body that has not come in time is refused, even if its client keeps sending.
+* If all bodies together are too large, those with more than their share are refused: an ordinary
+  postback is read beside any number of large or unfinished ones.  The provider repeats refused
+  postbacks.
+* A compressed body counts as it was sent and as it is decompressed, and is not decompressed beyond
+  the size that a body may have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 
 class Bodies:
-    """Those that are under way: `most` bytes each, `most_together` in all, `timeout` seconds."""
+    """The bodies under way: `most` bytes each, `most_together` in all, `timeout` seconds each."""
 
     def __init__(self, *, most: int, most_together: int, timeout: float) -> None:
         self.most = most
@@ -50,12 +50,12 @@ class Bodies:
         self.under_way = 0
 
     def one(self) -> Body:
-        """Return another, to be read inside `with`, which lasts until its answer is known."""
+        """Return another body, to be read inside `with`; leave that once its answer is known."""
         return Body(self)
 
 
 class Body:
-    """One of them."""
+    """One of the bodies under way."""
 
     def __init__(self, all_of_them: Bodies) -> None:
         self._all = all_of_them
@@ -70,11 +70,11 @@ class Body:
         self._all.held -= self._held
 
     async def read(self, receive: Receive, *, is_compressed: bool) -> bytes | HTTPAnswer | None:
-        """Return the body, or the answer to one that is refused; None where the client is gone."""
+        """Return the body, or the answer if it is refused; None if the client is gone."""
         body: bytes | HTTPAnswer | None = TOO_SLOW
         with anyio.CancelScope(deadline=now() + self._all.timeout):
             body = await self._received(receive)
-        return self._written_out(body) if is_compressed and isinstance(body, bytes) else body
+        return self._decompressed(body) if is_compressed and isinstance(body, bytes) else body
 
     async def _received(self, receive: Receive) -> bytes | HTTPAnswer | None:
         body = bytearray()
@@ -91,20 +91,20 @@ class Body:
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _written_out(self, body: bytes) -> bytes | HTTPAnswer:
+    def _decompressed(self, body: bytes) -> bytes | HTTPAnswer:
         decompressor = zlib.decompressobj(_GZIP_OR_ZLIB)
         try:
-            written = decompressor.decompress(body, self._all.most + 1)
+            decompressed = decompressor.decompress(body, self._all.most + 1)
         except zlib.error:
             return NOT_GZIP
-        if len(written) > self._all.most:
+        if len(decompressed) > self._all.most:
             return TOO_LARGE
         if not decompressor.eof or decompressor.unused_data:
             return NOT_GZIP
-        return written if self._hold(len(written)) else TOO_MUCH
+        return decompressed if self._hold(len(decompressed)) else TOO_MUCH
 
     def _hold(self, more: int) -> bool:
-        """Count so many bytes more; False where that is too much."""
+        """Count `more` bytes; return False if that is too much."""
         everyone = self._all
         if (
             everyone.held + more > everyone.most_together

@@ -1,15 +1,16 @@
-"""Postbacks beside a ledger's file that any process may have open, or none.
+"""Take postbacks in beside a ledger's file, whichever process has that open, or none.
 
-Strategy: each postback goes into the inbox beside the file (`ledger/sqlite/inbox_file.py`),
-many of them in one transaction.  Whoever has the ledger open takes them in; while nobody has,
-one of those who receive does, who opens it for a moment.
+Strategy: postbacks go into the inbox beside the file (`ledger/sqlite/inbox_file.py`), many in one
+transaction.  The process that has the ledger open takes them in.  While none has, a receiver opens
+it for a moment and does.
 
 Rules:
 
-* What `record` returned for is on the disk, and is in the ledger once, whatever is killed when.
-* The ledger is opened for no longer than a part of what waits takes, and is free in between:
+* Once `record` has returned, a postback is on the disk, and comes into the ledger once, whichever
+  process is killed when.
+* The ledger is opened only for as long as one part of the inbox takes, and is free in between:
   others wait a moment for it, see `SQLiteLedger`.
-* A ledger that was moved away is not made anew here: the inbox would be another's.
+* A ledger that was moved away is not made anew here: the inbox would belong to another.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from ..notifications import Notification
 from ..runtime.background import BackgroundTasks
 from ..runtime.paths import is_there
 
-_AT_ONCE: Final = 10  # times as much as is taken in at once, before the ledger is free again
+_AT_ONCE: Final = 10  # batches that are taken in before the ledger is free again
 
 
 @attrs.frozen
@@ -53,18 +54,19 @@ class _Keep(LedgerCommand[None]):
 
 
 class PostbackInbox(Openable):
-    """Take postbacks in for the SQLite ledger in the file `path`, whoever has that open.
+    """Take postbacks in for the SQLite ledger in the file `path`, whichever process has it open.
 
-    For a `PostbackReceiver`, which also takes the path of a ledger for one of these; any number
-    of them can be open at a time, in any processes.  `record` returns when a postback is on the
-    disk, in a file beside the ledger, whose name is the ledger's with -inbox behind it.  A
-    process that has the ledger open records them within a second.  While none has, it is opened
-    here for a moment every `look_every` seconds in which there is something, and made where there
-    is none.  For `settle_within` and `opt_out_rule`, which count then, see `SQLiteLedger`; while
-    another process has it, those of that one count.  `clock` gives seconds since 1970.
+    It is for a `PostbackReceiver`, which makes one itself when it is given the path of a ledger.
+    Any number can be open at a time, in any processes.  `record` returns when a postback is on the
+    disk, in a file beside the ledger that has its name with -inbox behind it.
 
-    Raises ConfigurationError for an invalid path or time, and LedgerError where the inbox cannot
-    be opened or written.
+    A process that has the ledger open records postbacks within a second.  While none has, this
+    opens it for a moment, at most every `look_every` seconds and only if there are postbacks, and
+    makes it if there is none.  Then its own `settle_within` and `opt_out_rule` count, see
+    `SQLiteLedger`; otherwise those of the other process.  `clock` returns seconds since 1970.
+
+    Raises ConfigurationError for an invalid path or time, and LedgerError if the inbox cannot be
+    opened or written.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class PostbackInbox(Openable):
         self._opt_out_rule = opt_out_rule
         self._look_every = look_every
         self._clock = clock
-        # It is the same ledger in whatever directory the program works later on.
+        # The same file, even if the program changes its directory later.
         self._resolved = self.path.resolve()
         self._file = InboxFile(self._resolved)
 
@@ -106,25 +108,25 @@ class PostbackInbox(Openable):
     async def record(self, *notifications: Notification) -> None:
         """Put the notifications of a postback into the inbox; return once they are on the disk.
 
-        Raises LedgerError where they cannot be written, and RuntimeError where it is not open.
+        Raises LedgerError if they cannot be written, and RuntimeError if the inbox is not open.
         """
         check_notifications(notifications)
         postback = KeptPostback.of(notifications, received=self._clock())
         await self._commits().run(_Keep(postback))
 
     async def count(self) -> int:
-        """Return how many postbacks are in the inbox, and not in the ledger yet."""
+        """Return how many postbacks are in the inbox, but not in the ledger yet."""
         return await anyio.to_thread.run_sync(self._file.count)
 
     def holder(self) -> str | None:
-        """Return what to call the process that has the ledger open; None where none has."""
+        """Return what to call the process that has the ledger open; None if none has."""
         path = self._resolved
         return by_process(path) if is_in_use(path) else None
 
     async def take_in(self) -> None:
-        """Record what is in the inbox, or a part of it, unless the ledger is open elsewhere.
+        """Record the inbox, or a part of it, in the ledger, unless that is open elsewhere.
 
-        Raises LedgerError where the ledger cannot be opened or written.
+        Raises LedgerError if the ledger cannot be opened or written.
         """
         await anyio.to_thread.run_sync(self._take_in)
 
@@ -146,10 +148,10 @@ class PostbackInbox(Openable):
             self._take_in()
         self._file.close()
 
-    # From here on in a thread.
+    # All below runs in a thread.
 
     def _open(self) -> None:
-        """Open the inbox, once the ledger is known for one; LedgerError where it is none."""
+        """Open the inbox, after checking the ledger; LedgerError if that is no ledger."""
         ledger = self._new_ledger()
         try:
             ledger.open(most=_AT_ONCE)
@@ -158,7 +160,7 @@ class PostbackInbox(Openable):
             return
         try:
             self._file.open()
-            ledger.inbox.next()  # from now on it is this ledger's
+            ledger.inbox.next()  # claims the inbox for this ledger
         finally:
             ledger.close()
 

@@ -1,22 +1,21 @@
 """The caller's postback URL as an ASGI application: store first, answer 200 after.
 
-Strategy: what can be told without the body (whose URL, who asks, how) is
-decided in `authorization`, in plain code; then the body is read, parsed, recorded and
-handed on, and only then answered.  No framework: it runs alone, or mounted.
+Strategy: `authorization` decides in plain code what needs no body (which URL, which caller, which
+method).  Then the body is read, parsed, recorded and handed on, and only then answered.  There is
+no framework: the application runs alone, or mounted in another.
 
 Rules:
 
-* HTTP 200 means that the ledger has it.  The provider repeats what is answered
-  otherwise, or not within 10 s, so whatever fails or takes too long is 500,
-  and a repetition changes nothing in the ledger.
-* What of a postback cannot be read is recorded as it came, and logged.  Where the body was cut
-  off, the answer is 400 all the same, so that it comes again, perhaps whole.
-* A refusal is logged with its reason, unless any stranger would get it: the provider gives up on
-  what is refused after some tries.
-* What a handler raises is logged by its type and place alone, since its text may hold
-  a number, and the log is nobody's secret; of what keeps the ledger from writing, the
-  reason is logged, which has none.
-* What was opened here is closed here, and nothing else.
+* HTTP 200 means that the ledger has the postback.  The provider repeats a postback with any other
+  answer, or with none within 10 s.  So anything that fails or takes too long is answered 500, and
+  a repetition changes nothing in the ledger.
+* A part of a postback that cannot be read is recorded as it came, and logged.  If the body was cut
+  off, the answer is 400 all the same, so that the postback comes again, perhaps whole.
+* A refusal is logged with its reason, unless any stranger could get it: the provider gives up on
+  refused postbacks after some tries.
+* An error of a handler is logged with its type and place alone: its text may hold a number, and
+  logs are not secret.  An error of the ledger is logged with its text, which holds none.
+* The receiver closes only what it has opened.
 """
 
 from __future__ import annotations
@@ -73,36 +72,31 @@ _FAILED: Final = HTTPAnswer(status=500, text="This could not be taken in; try ag
 class PostbackReceiver:
     """Take postbacks in: an ASGI application, to be served alone or mounted in another.
 
-    * `ledger`: what every notification is recorded in, those of a bundle all or
-      none; or the path of an SQLite ledger that other processes send from, see
-      `PostbackInbox`: any number of receivers can have it.  Served alone, it is opened
-      at start-up and closed at shutdown, unless it was open; mounted, it is for the
-      application around to do so.  Where nobody does, as a server that tells of neither,
-      it is opened at the first request.
-    * `on_notification`: called with each notification of a postback, in order,
-      once they are recorded.  A coroutine function is awaited; any other is
-      called in the event loop, and should not block.  As the provider repeats
-      what was not answered with 200, it may see a notification more than once.
-    * `path`: the URL's path, below where this is mounted.
-    * `secret`: one that the URL must have behind the path, as in
-      `/postback/SECRET`; or several, any of which will do while one is replaced.
-      A server's access log shows it.
-    * `credentials`: a user and a password to ask for by HTTP Basic; or several
-      such pairs.
-    * `max_body`: the size of a body in bytes beyond which it is refused.  More
-      than 1 MiB is none that `parse_postback` takes.
-    * `max_bodies`: the size in bytes of all bodies together that are under way, from the
-      first byte to the answer, and no less than `max_body`.  Beyond it, those that are
-      larger than their share are answered 503, with a Retry-After.
-    * `body_timeout`: how long a body may take to come, in seconds, before it is answered
-      408, and its connection closed.
-    * `timeout`: how long ledger and handler may take together, in seconds; the
-      provider waits 10.
-    * `telemetry`: tells OpenTelemetry of each postback; see `Telemetry`.
+    * `ledger`: where notifications are recorded, those of one postback all or none; or the path of
+      an SQLite ledger that other processes send from, see `PostbackInbox`: any number of receivers
+      can have it.  If the receiver is served alone, it opens the ledger at start-up and closes it
+      at shutdown, unless it was open.  If it is mounted, the application around it should do that.
+      If nobody does, as with a server without lifespan events, it is opened at the first request.
+    * `on_notification`: called with each notification of a postback, in order, after they were
+      recorded.  A coroutine function is awaited; any other function is called in the event loop,
+      and should not block.  It may see a notification more than once, as the provider repeats a
+      postback that was not answered 200.
+    * `path`: the path of the URL, below where this is mounted.
+    * `secret`: a secret that the URL must have behind the path, as in `/postback/SECRET`; or
+      several, any of which will do while one is replaced.  A server's access log shows it.
+    * `credentials`: a user and a password required by HTTP Basic; or several such pairs.
+    * `max_body`: the largest size of a body, in bytes.  `parse_postback` takes no more than 1 MiB.
+    * `max_bodies`: the largest size of all bodies together that are under way, in bytes, from the
+      first byte to the answer; no less than `max_body`.  Beyond it, bodies larger than their share
+      are answered 503, with a Retry-After.
+    * `body_timeout`: how long a body may take to come, in seconds.  After that it is answered 408,
+      and its connection closed.
+    * `timeout`: how long ledger and handler may take together, in seconds; the provider waits 10.
+    * `telemetry`: reports each postback to OpenTelemetry; see `Telemetry`.
 
-    Answers 200, or 400 to what is no postback or ends in its middle, 401, 404, 405, 408, 413,
-    503, 415 to a body in another Content-Encoding than gzip or deflate, and 500 where the ledger
-    or the handler failed or took too long.
+    Answers 200; 400 to what is no postback, or was cut off; 401, 404, 405, 408, 413, 503; 415 to a
+    body in another Content-Encoding than gzip or deflate; and 500 if the ledger or the handler
+    failed or took too long.
 
     Raises ConfigurationError for settings that cannot work.
     """
@@ -121,7 +115,7 @@ class PostbackReceiver:
         timeout: float = 8.0,
         telemetry: Telemetry | None = None,
     ) -> None:
-        # Read at once, so that no frame of a traceback holds them in the open.
+        # Replaced at once, so that no frame of a traceback shows them.
         secrets, secret = secrets_of(secret), None
         pairs, credentials = pairs_of(credentials), None
         if ledger is None and on_notification is None:
@@ -140,7 +134,7 @@ class PostbackReceiver:
             check_ledger(ledger, "record")
         self._ledger = ledger
         self._was_open = False
-        self._opened_in: HomeLoop | None = None  # where nobody else opened it
+        self._opened_in: HomeLoop | None = None  # the event loop, if it was opened at a request
         self._on_notification = on_notification
         self._timeout = timeout
         self._telemetry = telemetry
@@ -155,13 +149,13 @@ class PostbackReceiver:
         )
 
     def __repr__(self) -> str:
-        # A traceback shows one, too, that failed to be made.
+        # A traceback may show one whose __init__ failed.
         policy = getattr(self, "_policy", None)
         path = "" if policy is None else f"path={policy.path or '/'!r}"
         return f"PostbackReceiver({path})"
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: _Send) -> None:
-        """Answer a request, or follow the server's life, as ASGI has it."""
+        """Answer a request, or handle the server's lifespan events, as ASGI defines."""
         if scope["type"] == "http":
             answer = await self._answer(scope, receive)
             if answer is not None:
@@ -175,7 +169,7 @@ class PostbackReceiver:
             raise ValueError(f"there is no {scope['type']!r} here")
 
     async def _answer(self, scope: ASGIScope, receive: Receive) -> HTTPAnswer | None:
-        """Take a request in and return its answer; None where the client is gone."""
+        """Handle a request and return its answer; None if the client is gone."""
         refused = self._policy.refusal(scope)
         if refused is None:
             with self._bodies.one() as one:
@@ -189,7 +183,7 @@ class PostbackReceiver:
         return refused
 
     async def _answer_to(self, body: bytes) -> HTTPAnswer:
-        """Take a body in and return its answer."""
+        """Handle a body and return its answer."""
         try:
             notifications = parse_postback(body)
         except PostbackError as error:
@@ -238,7 +232,7 @@ class PostbackReceiver:
                         handled = self._on_notification(notification)
                         if inspect.isawaitable(handled):
                             await handled
-                        elif has_not_begun(handled):  # as of a lambda around such a function
+                        elif has_not_begun(handled):  # such as a lambda around a generator
                             raise ConfigurationError(_YIELDS)
             _check_time(deadline)
         except Exception as error:  # noqa: BLE001 - whatever it is, the provider is to try again
@@ -249,17 +243,17 @@ class PostbackReceiver:
         return _OK
 
     async def _open_if_nobody_did(self, ledger: Any) -> None:
-        """Open a ledger that was never open; one that was is closed for good.
+        """Open a ledger that was never open; one that was open is closed for good.
 
-        Not so one that was opened here, in an event loop that has ended: there is one for each
-        request where a test client is not entered.
+        A ledger that was opened here, in an event loop that has ended, is opened again: a test
+        client that is not entered has an event loop for each request.
         """
         if self._opened_in is not None and self._opened_in.is_here():
             return
         if not getattr(ledger, "is_open", True):
             await ledger.open()
             self._opened_in = HomeLoop()
-            if not self._was_open:  # by another postback that waited for it
+            if not self._was_open:  # else another request has warned meanwhile
                 log.warning(
                     "the ledger was opened at the first postback, as neither the server nor the"
                     " application opened it at its start"
@@ -311,7 +305,7 @@ async def _give(answer: HTTPAnswer, send: _Send) -> None:
 
 
 async def _opened(ledger: Any) -> Callable[[], Awaitable[None]]:
-    """Open a ledger that can be opened and is not; give what closes it again."""
+    """Open a ledger that can be opened and is not open; return a function that closes it."""
     if not hasattr(ledger, "open") or getattr(ledger, "is_open", False):
         return _nothing
     await ledger.open()
@@ -326,7 +320,7 @@ async def _nothing() -> None:
 
 
 def _check_time(deadline: float) -> None:
-    # What was cancelled is past it; and a handler that blocks is not cancelled.
+    # The scope may have been cancelled; and a handler that blocks is not cancelled.
     if now() >= deadline:
         raise TimeoutError
 

@@ -196,5 +196,5 @@ def test_an_address_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message with settings of its own, as by the word to send it again, reads it no more."""
     client = SkycoreClient(api_key=KEY, base_url="http://read-once.example/")
     monkeypatch.setattr(httpx, "URL", None)
-    settings = client._with_word(True, ignore_opt_out=False)
+    settings = client._with_permissions(True, ignore_opt_out=False)
     assert settings.base_url == "http://read-once.example/"
