@@ -1,1 +1,1 @@
-"""Small pieces that every other folder may use, and that use none of them."""
+"""Small helpers that every other folder may use; they use none of the other folders."""

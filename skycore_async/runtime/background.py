@@ -1,21 +1,21 @@
-"""Background tasks: those that must outlive the call which began them.
+"""Background tasks: tasks that must outlive the call that started them.
 
-Strategy: one background task a client, begun at the first use.  It holds an
-ordinary task group and waits to be closed; what is started in it is cancelled
-by nobody but the event loop itself.  So a cancelled caller, by an anyio scope
-or a native `Task.cancel()`, never breaks off an HTTP exchange that it began,
-and the client may be opened in one task and closed in another, since no scope
-of a caller's stays open.
+Strategy: each client has one background task, started at the first use.  It holds an
+ordinary task group and waits until it is closed; only the event loop itself cancels the
+tasks in it.  So a caller that is cancelled, by an anyio scope or a native `Task.cancel()`,
+never interrupts an HTTP exchange that it started.  And the client may be opened in one task
+and closed in another, since no cancel scope of the caller stays open.
 
 Rules:
 
-* Closing lets everything finish and then runs the finalizer in the same
-  background task, so that a cancelled closer cannot break that off either.
-* One task never ends another: what it raises by accident is logged, by its
-  type and place alone, since its text and locals may hold a key or a number.
-* Ctrl-C is for the main task.  trio raises KeyboardInterrupt in whichever it meets, unless that
-  is protected; in one of these it would end all others, and the event loop.
-* They belong to the event loop that began them, and say so in another, and in a forked process.
+* Closing lets all tasks finish and then runs the finalizer in the same background task, so
+  that a caller that is cancelled while it closes cannot interrupt the finalizer either.
+* One task never ends another: an exception that it raises by accident is logged, with its
+  type and place only, since its text and locals may hold a key or a number.
+* Ctrl-C is for the main task.  trio raises KeyboardInterrupt in any task that is not protected;
+  in a background task it would end all the others, and the event loop.
+* Background tasks belong to the event loop that started them; in another event loop, and in a
+  forked process, they raise RuntimeError.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 
-from .event_loop import Clock, HomeLoop, RunningClock, clock, elsewhere, is_trios
+from .event_loop import Clock, HomeLoop, RunningClock, clock, is_trios, wrong_event_loop
 from .logs import log
 
 # asyncio keeps no reference of its own to a task.
@@ -37,10 +37,10 @@ _background: Final[set[asyncio.Task[None]]] = set()
 
 
 class BackgroundTasks:
-    """Run tasks until closed, whatever becomes of the tasks that asked for them.
+    """Run tasks until closed, even if the tasks that started them are cancelled.
 
-    `finalize` is awaited once, when closed and everything has finished, or when
-    the event loop ends before that.  `of` names in errors what it works for.
+    `finalize` is awaited once: after closing, when all tasks have finished, or when the event
+    loop ends before that.  `of` names in errors what the tasks belong to.
     """
 
     def __init__(self, finalize: Callable[[], Awaitable[None]], *, of: str = "client") -> None:
@@ -52,7 +52,7 @@ class BackgroundTasks:
         self.closed = False
 
     def start(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:
-        """Start `run(*args)` as a task of its own; it should not raise.
+        """Start `run(*args)` as a task; it should not raise.
 
         Raises RuntimeError after closing, and in another event loop than before.
         """
@@ -63,30 +63,30 @@ class BackgroundTasks:
     def check(self) -> None:
         """Raise RuntimeError after closing, and in another event loop than before."""
         if self._life is not None and not self._life.home.is_here():
-            raise elsewhere(self._of)
+            raise wrong_event_loop(self._of)
         if self.closed:
             raise RuntimeError(f"this {self._of} is closed")
 
     @property
     def is_open(self) -> bool:
-        """Whether a background task was begun and not closed yet."""
+        """Whether a background task was started and is not closed yet."""
         return self._life is not None and not self.closed
 
     async def close(self) -> None:
-        """Refuse new tasks, wait for those that run, and finalize; again, only wait.
+        """Refuse new tasks, wait for the running ones, and finalize; a second call only waits.
 
-        Raises RuntimeError in another event loop than before, if that did not end.
+        Raises RuntimeError in another event loop than before, unless that one has ended.
         """
         life = self._life or self._begin()
         if life.finished.is_set():
             return
         if not life.home.is_here():
-            raise elsewhere(self._of)
+            raise wrong_event_loop(self._of)
         self._end(life)
         await life.finished.wait()
 
     def end(self) -> None:
-        """Refuse new tasks, and finalize once those that run have ended; one of them may call."""
+        """Refuse new tasks, and finalize once the running ones have ended, which may call this."""
         self._end(self._life or self._begin())
 
     def _end(self, life: _Lifetime) -> None:
@@ -110,7 +110,7 @@ class BackgroundTasks:
 
     def _ended(self, task: asyncio.Task[None], life: _Lifetime) -> None:
         _background.discard(task)
-        # A task that is cancelled before it first runs never comes to its own end.
+        # A task that is cancelled before its first step never runs its own `finally`.
         self.closed = True
         life.finished.set()
 
@@ -125,7 +125,7 @@ class BackgroundTasks:
 
 
 class _Lifetime:
-    """From the first task to the last, in the event loop in which it is made."""
+    """The time from the first task to the last, in the event loop in which it is made."""
 
     def __init__(self) -> None:
         self.closing = anyio.Event()
@@ -163,7 +163,7 @@ async def _guarded(run: Callable[..., Awaitable[Any]], *args: object) -> None:
 
 @functools.cache
 def _guarded_on_trio() -> Callable[..., Coroutine[Any, Any, None]]:
-    """Return `_guarded`, in which no KeyboardInterrupt is raised."""
+    """Return `_guarded`, protected from KeyboardInterrupt."""
     import trio  # noqa: PLC0415 - as above
 
     return trio.lowlevel.enable_ki_protection(_guarded)

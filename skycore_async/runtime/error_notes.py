@@ -1,7 +1,7 @@
-"""What a traceback says below an error's own text: whether it costs money, and what to do next.
+"""The notes below an error's text in a traceback: whether it costs money, and what to do next.
 
-Strategy: a table by the name of the error's class; an error without a row has that of the
-class that it is one of.
+Strategy: a table by the name of the error's class; an error whose class has no row takes the
+row of its base class.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Final
 
-# What mends a refusal of the whole account.
+# How to mend a refusal of the whole account.
 _CURES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "AuthenticationFailed": "See that the API key is all there, and that of this account.",
@@ -42,11 +42,11 @@ _ADVICE: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def cure_for(kind: type) -> str | None:
-    """Return what mends an error of this class, where that is a refusal of the account."""
+    """Return how to mend an error of this class, if it is a refusal of the account."""
     return _CURES.get(kind.__name__)
 
 
 @cache
 def advice_for(classes: tuple[type, ...]) -> tuple[str, ...]:
-    """Return the advice for an error of the first of these classes that has one, if one has."""
+    """Return the advice of the first of these classes that has any: one text, or none."""
     return tuple(_ADVICE[kind.__name__] for kind in classes if kind.__name__ in _ADVICE)[:1]

@@ -1,13 +1,13 @@
-"""The running event loop and its time, the quick way, and the error for another one.
+"""The running event loop and its time, found quickly, and the error for use in another loop.
 
-anyio's own way to either costs many times as much, and every message asks.
+anyio's own functions for both take many times as long, and every message needs them.
 
 Rules:
 
-* What counts is which library runs this task, and not which event loop runs in this
-  thread: trio may run as a guest within that of asyncio.
-* That of a forked process is another one, although it is the same object: the connections within
-  it are one with its parent's, and either could take the answer to the other's request.
+* What counts is which library runs this task, not which event loop runs in this thread:
+  trio may run as a guest in an event loop of asyncio.
+* The event loop of a forked process counts as another one, although it is the same object: it
+  shares its connections with the parent's, and each could read the answer to the other's request.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from . import forks
 
 _runs: Any = SimpleNamespace(name=None)
 with suppress(ImportError):  # trio needs sniffio, and asyncio does not
-    # Where trio notes its name while it runs a task of this thread's.
+    # trio notes its name here while it runs a task in this thread.
     from sniffio import thread_local as _runs
 
 
 @functools.cache
 def _trio() -> Any:
-    # Not installed with asyncio alone; and here it runs.
+    # Not installed with asyncio alone, but installed where it is running.
     return import_module("trio")
 
 
@@ -40,9 +40,9 @@ def is_trios() -> bool:
 
 
 def event_loop() -> object:
-    """Return what equals the running event loop of this process, of asyncio or trio.
+    """Return a value that identifies the running event loop (asyncio or trio) of this process.
 
-    Raises RuntimeError where none runs.
+    Raises RuntimeError if none is running.
     """
     loop: object = running_loop()
     return (loop, forks.count) if forks.count else loop
@@ -51,7 +51,7 @@ def event_loop() -> object:
 def running_loop() -> Any:
     """Return the running event loop itself, which may be the same object in a forked process.
 
-    Raises RuntimeError where none runs.
+    Raises RuntimeError if none is running.
     """
     if _runs.name == "trio":
         return _trio().lowlevel.current_trio_token()
@@ -59,20 +59,22 @@ def running_loop() -> Any:
 
 
 class HomeLoop:
-    """The event loop in which something began, to which it belongs.
+    """The event loop in which an object was first used, to which the object belongs.
 
-    Raises RuntimeError where none runs.
+    Raises RuntimeError if none is running.
     """
 
     def __init__(self) -> None:
         self._loop, self._forks = running_loop(), forks.count
 
     def is_here(self) -> bool:
-        """Return whether it runs this task, in this process; RuntimeError where none runs.
+        """Return whether this loop runs this task, in this process.
 
-        Before Python 3.12 asyncio asks the system for the process whenever it is asked which
-        loop runs.  One of its own knows its thread for as long as it runs, which need not be
-        that in which it began; of any other, as uvloop's, asyncio is asked.
+        Raises RuntimeError if no event loop is running.
+
+        Before Python 3.12, asyncio asks the system for the process id at each
+        `get_running_loop`.  A loop of asyncio's own knows its thread while it runs, which may be
+        another thread than at first; for any other loop, such as uvloop's, asyncio is asked.
         """
         if (
             getattr(self._loop, "_thread_id", None) == get_ident()
@@ -83,7 +85,7 @@ class HomeLoop:
         return running_loop() == self._loop and self._forks == forks.count
 
     def is_running(self) -> bool:
-        """Return whether it runs still, in this process."""
+        """Return whether this loop is still running, in this process."""
         if self._forks != forks.count:
             return False
         if isinstance(self._loop, asyncio.AbstractEventLoop):
@@ -107,7 +109,7 @@ def now() -> float:
 
 
 class Clock(Protocol):
-    """What tells the time of an event loop, as one of asyncio's does."""
+    """A source of an event loop's time, as asyncio's loops are."""
 
     def time(self) -> float:
         """Return the time in seconds."""
@@ -115,7 +117,7 @@ class Clock(Protocol):
 
 
 class RunningClock:
-    """The clock of the event loop that runs when it is asked."""
+    """The clock of whichever event loop is running at each call."""
 
     def time(self) -> float:
         """Return the time in seconds."""
@@ -123,14 +125,14 @@ class RunningClock:
 
 
 def clock() -> Clock:
-    """Return that of the running event loop, for who stays in it: to find it costs as much."""
+    """Return the running event loop's clock, to keep: each later time is then quicker to get."""
     return RunningClock() if _runs.name == "trio" else asyncio.get_running_loop()
 
 
 def is_accident(raised: BaseException) -> bool:
-    """Return whether the code that was called raised it, and not the end of this task.
+    """Return whether the called code raised this error, rather than this task being ended.
 
-    A CancelledError of asyncio's may be that of a future which was cancelled there.
+    asyncio's CancelledError may come from a future that was cancelled in the called code.
     """
     if not isinstance(raised, asyncio.CancelledError):
         return isinstance(raised, Exception)
@@ -138,8 +140,8 @@ def is_accident(raised: BaseException) -> bool:
     return task is None or not task.cancelling()
 
 
-def elsewhere(of: str) -> RuntimeError:
-    """Make the error for a use in another event loop than that in which it began."""
+def wrong_event_loop(of: str) -> RuntimeError:
+    """Return the error for use in another event loop than the one it was first used in."""
     return RuntimeError(
         f"this {of} belongs to another event loop, that of its first use, or to the process that"
         " forked this one; make one for each event loop, inside the function that asyncio.run() is"

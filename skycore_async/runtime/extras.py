@@ -1,7 +1,7 @@
-"""What to say when an optional dependency is not installed.
+"""The error for an optional dependency that is not installed.
 
-A module that needs an extra imports it at its top, and turns the failure into
-one that names the cure:
+A module that needs an extra imports it at its top, and turns a failure into
+an error that says how to install it:
 
     try:
         import uvicorn
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 
 class MissingExtra(ImportError):
-    """A library that comes with an extra is not installed; its text names the cure."""
+    """A library of an extra is not installed; the text says how to install it."""
 
 
 def missing(extra: str, error: ImportError) -> MissingExtra:
-    """Make the error to raise where a dependency of `extra` cannot be imported.
+    """Return the error to raise if a dependency of `extra` cannot be imported.
 
-    Its text names the `pip install` that cures it; `name` and `path` are those
-    of `error`.
+    Its text names the `pip install` to run; its `name` and `path` are those of `error`.
     """
     return MissingExtra(
         f"{error.name or error} is not installed: pip install 'skycore-async[{extra}]'",

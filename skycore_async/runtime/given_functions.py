@@ -1,9 +1,9 @@
-"""Functions that callers give: which of them do nothing, or nothing yet, when they are called.
+"""Functions that callers give: which of them run nothing, or nothing yet, when called.
 
-One with `yield` in it begins with whoever iterates over what it returns, and here nobody does.
+A function with `yield` in it runs only when its result is iterated over, and nobody does so here.
 
-Rule: such a function is known where it is given, as is an object with such a `__call__`; that of
-another function, which returns what it makes, only by what it returned.
+Rule: such a function is recognised when it is given, and so is an object with such a `__call__`.
+A function that merely returns a generator is recognised only by what it returned.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def is_awaited(function: Any) -> bool:
 
 
 def _is(kind: Callable[[object], bool], function: Any) -> bool:
-    # Of a mock that stands for a function it cannot be told: what it returns is looked at as well.
+    # A mock in place of a function does not tell: its result is looked at as well.
     with suppress(TypeError):
         return kind(function) or kind(function.__call__)
     return False
 
 
 def has_not_begun(returned: object) -> bool:
-    """Return whether what a function returned begins with whoever iterates over it."""
+    """Return whether a function's result is a generator, which runs only when iterated over."""
     return isgenerator(returned) or isasyncgen(returned)

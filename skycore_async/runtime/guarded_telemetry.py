@@ -1,7 +1,7 @@
-"""Work that telemetry is told of, and that telemetry can neither break off nor undo.
+"""Work that is reported to telemetry, and that telemetry can neither interrupt nor undo.
 
-Rule: what telemetry raises, before, during or after the work, is logged by its type and ends
-there.  A message is sent and a postback is taken in all the same.
+Rule: what telemetry raises before, during or after the work is logged by its type, and goes no
+further.  The message is sent, or the postback stored, all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class GuardedTelemetry(Generic[T]):
-    """Context manager: the operation that `begin` returns, if any; `what` names the work."""
+    """Context manager that yields the operation `begin` returns, if any; `what` names the work."""
 
     def __init__(self, begin: Callable[[], AbstractContextManager[T]], *, what: str) -> None:
         self._begin = begin
@@ -36,7 +36,7 @@ class GuardedTelemetry(Generic[T]):
         return self
 
     def tell(self, step: Callable[[T], object]) -> None:
-        """Do `step` with the operation, where there is one."""
+        """Call `step` with the operation, if there is one."""
         if self._around is None:
             return
         try:
@@ -58,7 +58,7 @@ class GuardedTelemetry(Generic[T]):
             self._log(raised)
 
     def _log(self, raised: BaseException) -> None:
-        """Log it and go on, where it is telemetry's and not the end of this task."""
+        """Log an error that telemetry raised and go on; re-raise what ends this task."""
         if not is_accident(raised):
             raise raised
         log.error("%s could not be traced: %s", self._what, type(raised).__name__)

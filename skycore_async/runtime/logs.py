@@ -1,7 +1,8 @@
-"""The log of this package, which costs no message anything.
+"""The log of this package, whose failures affect no message.
 
-Rule: what a filter or a handler of the program raises ends here.  A record is made where
-an outcome is on its way to the ledger and to its caller, and both come first.
+Rule: an exception from a filter or a handler of the program goes no further than this module.
+Records are made while an outcome is on its way to the ledger and to the caller, and both of
+these matter more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
     """A logger that raises nothing."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log, with the caller's place and not this one."""
+        """Log a record that names the caller's file and line instead of this function's."""
         try:
             super().log(level, msg, *args, **{**kwargs, "stacklevel": 2})
         except Exception as error:  # noqa: BLE001 - whatever it is, see above
@@ -28,10 +29,10 @@ log.logger.addHandler(logging.NullHandler())  # a program without logging stays 
 
 
 def report(error: Exception) -> None:
-    """Say on stderr what logging raised, by its type and place, as `logging` itself does.
+    """Write an error that logging raised to stderr, by type and place, as `logging` itself does.
 
-    Not its text, which may hold what was logged; and nothing where `logging.raiseExceptions`
-    is off.
+    Its text is left out, since it may hold what was logged.  Nothing is written if
+    `logging.raiseExceptions` is off.
     """
     if not logging.raiseExceptions or sys.stderr is None:
         return

@@ -1,10 +1,10 @@
-"""What one thread at a time may use: steps that are taken in threads, one after the other.
+"""An object that only one thread at a time may use: steps are run in threads, one by one.
 
-Strategy: those who wait for a step wait in line.  Beside that a lock is held by the thread itself,
-since a native `Task.cancel()` leaves a thread at work for which nobody waits any more.
+Strategy: tasks that have a step to run wait in line.  The thread itself holds a lock besides,
+since a native `Task.cancel()` leaves a thread running that no task waits for any more.
 
-Rule: to close it is a step as any other, whoever was cancelled.  SQLite ends the whole process
-where a connection is closed under a thread that is at work with it.
+Rule: closing is a step like any other, even after a cancellation.  SQLite crashes the whole
+process if a connection is closed while a thread is using it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ T = TypeVar("T")
 
 
 class OneThread:
-    """Take steps in threads, one at a time."""
+    """Run steps in threads, one at a time."""
 
     def __init__(self) -> None:
         self._line = anyio.Lock()
         self._turn = threading.Lock()
 
     async def run(self, step: Callable[..., T], *given: object) -> T:
-        """Take a step, and return what comes of it."""
+        """Run a step, and return its result."""
         async with self._line:
             return await anyio.to_thread.run_sync(self._alone, step, given)
 
     async def close(self, step: Callable[[], object], *, interrupt: Callable[[], object]) -> None:
-        """Take the last step, which closes it, once the one that is taken has ended.
+        """Run the last step, which closes the object, once the running step has ended.
 
-        Where there is one, for which nobody waits any more, `interrupt` is to have it end soon.
+        `interrupt` is called to end a step soon that still runs and that no task waits for.
         """
         with anyio.CancelScope(shield=True):
             if self._turn.locked():

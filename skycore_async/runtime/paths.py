@@ -1,7 +1,8 @@
-"""What stands at a path.
+"""Whether there is a file or a directory at a path.
 
-Rule: that it cannot be asked for does not say that nothing is there, as where a user may not look
-into a directory.  From Python 3.14 on, `Path.exists` and `Path.is_dir` say so.
+Rule: a path that cannot be looked at, for example in a directory that the user may not read, is
+not reported as missing.  From Python 3.14 on, `Path.exists` and `Path.is_dir` report it as
+missing.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from stat import S_ISDIR
 
 
 def is_there(path: Path) -> bool:
-    """Return whether anything is; OSError where that cannot be told."""
+    """Return whether there is anything at the path; raises OSError if that cannot be told."""
     return _mode_at(path) is not None
 
 
 def is_directory(path: Path) -> bool:
-    """Return whether a directory is; OSError where that cannot be told."""
+    """Return whether the path is a directory; raises OSError if that cannot be told."""
     mode = _mode_at(path)
     return mode is not None and S_ISDIR(mode)
 

@@ -1,7 +1,7 @@
-"""The cause of an exception, as bytes by itself.
+"""The cause of an exception, pickled separately from the exception.
 
-Rule: a foreign exception may fail to pickle, or to be made again, in any way; it is left behind
-then, and costs the error that has it nothing.
+Rule: another library's exception may fail to pickle or unpickle in any way; it is then left out,
+and the error whose cause it is pickles all the same.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pickle
 
 
 def packed(cause: BaseException | None) -> bytes | None:
-    """Return a cause as bytes; None where there is none, or it cannot be pickled."""
+    """Return a cause as bytes; None if there is none, or it cannot be pickled."""
     try:
         return None if cause is None else pickle.dumps(cause)
     except Exception:  # noqa: BLE001
@@ -18,7 +18,7 @@ def packed(cause: BaseException | None) -> bytes | None:
 
 
 def unpacked(cause: bytes) -> BaseException | None:
-    """Return the cause again; None where it cannot be made again."""
+    """Return the cause from its bytes; None if it cannot be unpickled."""
     try:
         made: BaseException = pickle.loads(cause)  # noqa: S301 - part of what is being read
     except Exception:  # noqa: BLE001

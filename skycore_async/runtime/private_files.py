@@ -1,7 +1,7 @@
-"""Files for their owner alone: they have numbers and texts, as ledgers, rejects and reports do.
+"""Files that only their owner may read, as they hold numbers and texts: ledgers, rejects, reports.
 
-Rule: a file is private from its first byte, as an SSH key is, whatever the umask.  One that
-is there already keeps the rights that somebody gave it.
+Rule: a file is private from its first byte, as an SSH key is, whatever the umask.  A file that
+exists already keeps its permissions.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ PRIVATE: Final = 0o600
 
 
 def private(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file, as the `opener` of the built-in `open`; what is made is private."""
+    """Open a file, as the `opener` of the built-in `open`; a new file is private."""
     return os.open(path, flags | getattr(os, "O_BINARY", 0), PRIVATE)
 
 
 def write_privately(path: Path, text: str) -> None:
-    """Write a file whole or not at all, under a name of nobody's until it is; OSError if not."""
+    """Write a file whole or not at all, through a temporary file; raises OSError if it fails."""
     with written_privately(path) as file:
         file.write(text.encode())
 
 
 @contextmanager
 def written_privately(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file to write to, which is `path` once all of it is written; OSError if not.
+    """Yield a file to write to, which replaces `path` once complete; raises OSError if it fails.
 
-    What a link leads to is written in its place, and a pipe or device as it comes.
+    A link's target is replaced, not the link; a pipe or device is written to directly.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():  # nothing is to stand where /dev/null was

@@ -1,11 +1,11 @@
 """A string that does not show itself.
 
-Tracebacks, logs and debuggers print the `repr` of whatever they find in a
-frame; a key kept in a `Secret` from the first line on is not among it.
+Tracebacks, logs and debuggers print the `repr` of whatever they find in a frame; they cannot
+print a key that is kept in a `Secret` from the first line on.
 
-What someone else wrote may repeat it, in any of the ways in which text is written into a
-document: each character may be escaped by itself, or be wider than a byte.  So it is looked
-for by a pattern of these ways, and in hexadecimal and base64 as a whole.
+A text from elsewhere may repeat the secret in any encoding: each character may be escaped by
+itself, or be wider than a byte.  So the secret is looked for by a pattern of these encodings,
+and as a whole in hexadecimal and base64.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from base64 import b64encode
 from html.entities import codepoint2name
 from typing import Final
 
-# A shorter one, as tests have, would be found inside other words.
+# A shorter secret, as tests have, would be found inside other words.
 _SHORTEST_TO_HIDE: Final = 8
-# Without one of these no character is written otherwise than it is.
+# A text without any of these has no escaped character.
 _MARK: Final = re.compile(rb"[&%\\=\0+]")
 
 
 class Secret:
-    """Hold a secret string; `reveal` gives it, `hide_in` uses it, nothing else does."""
+    """Hold a secret string; only `reveal` returns it, and only `hide_in` uses it."""
 
     __slots__ = ("__weakref__", "_escaped", "_value", "_whole")
 
@@ -37,7 +37,7 @@ class Secret:
 
     @property
     def is_utf8(self) -> bool:
-        """Whether it can be written, as what comes from the environment cannot always be."""
+        """Whether the secret can be encoded as UTF-8; a value from the environment may not be."""
         try:
             self._value.encode()
         except UnicodeEncodeError:  # which has the secret in it, and ends here
@@ -45,7 +45,7 @@ class Secret:
         return True
 
     def hide_in(self, document: bytes) -> bytes:
-        """Mask the secret in what someone else wrote, plain, escaped or encoded, in any case.
+        """Mask the secret in a text from elsewhere: plain, escaped or encoded, in any case.
 
         A secret of fewer than 8 characters is left alone.
         """
@@ -75,8 +75,8 @@ def _encoded(value: str) -> tuple[bytes, ...]:
     if len(value) < _SHORTEST_TO_HIDE:
         return ()
     plain = value.encode()
-    # Of base64, the digits that share no bit with what stands around it, wherever it begins
-    # in a group of three bytes.
+    # In base64, the digits that share no bit with the surrounding text, for each place in a
+    # group of three bytes where the secret may begin.
     in_base64 = {
         b64encode(bytes(before) + plain + bytes(2), altchars)[
             -(-before * 8 // 6) : (before + len(plain)) * 8 // 6
@@ -88,14 +88,14 @@ def _encoded(value: str) -> tuple[bytes, ...]:
 
 
 def _pattern(value: str) -> re.Pattern[bytes]:
-    # The zero bytes are those of UTF-16 and UTF-32.  Nothing is repeated without an end, so
-    # that no answer takes long to be looked through.
+    # The zero bytes are those of UTF-16 and UTF-32.  No repetition is unbounded, so that no
+    # answer takes long to search.
     written = rb"\0{0,3}".join(map(_written, value))
     return re.compile(written, re.IGNORECASE)
 
 
 def _written(character: str) -> bytes:
-    """Return the pattern for the ways in which a character may be written."""
+    """Return a pattern for the ways in which a character may be encoded."""
     number = ord(character)
     code = rb"0{0,8}%d" % number
     hexadecimal = rb"%x" % number
@@ -110,7 +110,7 @@ def _written(character: str) -> bytes:
         # JSON and programming languages.
         rb"\\{1,4}(?:u00%02x|u\{0{0,8}%s\}|x%02x|0?%03o|%s)"
         % (number, hexadecimal, number, number, re.escape(character.encode())),
-        # As it is, which comes last, since the others may begin with it.
+        # The plain character comes last, since the others may begin with it.
         re.escape(character.encode()),
     ]
     return b"(?:%s)" % b"|".join(ways)

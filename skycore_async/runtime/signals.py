@@ -1,8 +1,8 @@
-"""What tells many tasks at once that something has ended, the quick way.
+"""A quick way to tell many tasks at once that something has ended.
 
 Strategy: on asyncio each task waits for a future of its own, without a coroutine in between and
-without asking which event loop runs: for a message with a ledger that is a twentieth of all its
-work.  On trio it is an event.
+without asking which event loop runs; for a message with a ledger that saves a twentieth of all
+its work.  On trio the signal is an event.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from .event_loop import is_trios
 
 
 class Signal(Protocol):
-    """What is given once, to tasks of the event loop in which it was made."""
+    """A signal that is set once, for tasks of the event loop in which it was made."""
 
     def wait(self) -> Awaitable[object]:
-        """Wait until it is given."""
+        """Wait until the signal is set."""
         ...
 
     def set(self) -> None:
-        """Give it to all who wait, and to who comes later."""
+        """Wake all tasks that wait; those that wait later return at once."""
         ...
 
 
 @attrs.define(eq=False)
 class FutureSignal:
-    """A signal in an event loop of asyncio's."""
+    """A signal in an asyncio event loop."""
 
     _loop: asyncio.AbstractEventLoop
     _waiting: list[asyncio.Future[None]] = attrs.field(factory=list)
     _is_given: bool = False
 
     def wait(self) -> asyncio.Future[None]:
-        """Return what is done once it is given."""
+        """Return a future that is done once the signal is set."""
         future = self._loop.create_future()
         self._waiting.append(future)
         if self._is_given:
@@ -47,7 +47,7 @@ class FutureSignal:
         return future
 
     def set(self) -> None:
-        """Give it to all who wait, and to who comes later."""
+        """Wake all tasks that wait; those that wait later return at once."""
         self._is_given = True
         for future in self._waiting:
             if not future.done():
@@ -55,5 +55,5 @@ class FutureSignal:
 
 
 def signals() -> Callable[[], Signal]:
-    """Return what makes signals of the running event loop."""
+    """Return a function that makes signals for the running event loop."""
     return anyio.Event if is_trios() else partial(FutureSignal, asyncio.get_running_loop())

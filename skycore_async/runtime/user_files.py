@@ -1,11 +1,11 @@
-"""Where what belongs to a user and not to one ledger is kept.
+"""Where the files are kept that belong to a user rather than to one ledger.
 
 Rules:
 
-* SKYCORE_HOME names another directory, as for a service or for tests.  Without it the extra `cli`
-  is needed, which knows where programs keep their data.
-* It names a whole path.  By another each directory would have files of its own, and a STOP that
-  was heard in one would not count in the next.
+* SKYCORE_HOME names another directory, for example for a service or for tests.  Without it the
+  extra `cli` is needed, which knows where programs keep their data.
+* SKYCORE_HOME is an absolute path.  With a relative one each working directory would have its
+  own files, and a STOP recorded in one would not count in another.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ENVIRONMENT: Final = "SKYCORE_HOME"
 
 
 def user_file(name: str) -> Path:
-    """Return the path of a file of the user's, whose directory may not be there yet.
+    """Return the path of a file of the user's; its directory may not exist yet.
 
-    Raises OSError where there is no place for it.
+    Raises OSError if there is no place for it.
     """
     if named := os.environ.get(ENVIRONMENT):
-        check_whole(Path(named), ENVIRONMENT)
+        check_absolute(Path(named), ENVIRONMENT)
         return Path(named) / name
     try:
         import platformdirs  # noqa: PLC0415 - not needed where the directory is named
@@ -42,10 +42,10 @@ def user_file(name: str) -> Path:
     return directory / name
 
 
-def check_whole(path: Path, variable: str) -> None:
-    """Raise OSError where a variable of the environment names no whole path."""
+def check_absolute(path: Path, variable: str) -> None:
+    """Raise OSError if an environment variable does not hold an absolute path."""
     if not path.is_absolute():
         raise OSError(
-            f"{variable}: it is no whole path, so that each directory would have another list of"
-            " who may not be sent to: name one that begins at the root"
+            f"{variable}: it is not an absolute path, so that each directory would have another"
+            " list of who may not be sent to: name one that begins at the root"
         )

@@ -12,7 +12,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
-from ..runtime.event_loop import Clock, HomeLoop, RunningClock, clock, elsewhere
+from ..runtime.event_loop import Clock, HomeLoop, RunningClock, clock, wrong_event_loop
 
 # Bytes of an answer after which a transport stops reading: a real one takes a
 # few hundred, and a longer one is read as none.
@@ -49,7 +49,7 @@ class TransportLoop:
             self._home = HomeLoop()
             self.clock = clock()
         elif not self._home.is_here():
-            raise TransportUnusable(*elsewhere("transport").args)
+            raise TransportUnusable(*wrong_event_loop("transport").args)
 
 
 # Without slots, as values are made sooner, and these live no longer than an exchange.

@@ -439,7 +439,7 @@ def test_a_list_that_is_another_in_each_directory_is_refused(
         bulk("first.csv"),
         run("opt-outs", "list", code=2),
     ):
-        assert done.stderr.startswith(f"skycore: {variable}: it is no whole path")
+        assert done.stderr.startswith(f"skycore: {variable}: it is not an absolute path")
     assert simulator.billed == 0
     assert not Path("somewhere").exists()
     assert run("opt-outs", "list", "--opt-outs", "here.db").exit_code == 0

@@ -99,7 +99,7 @@ WHERE directory = ? AND address = ? AND ledger = ? AND in_database = ? AND campa
 class Place:
     """Where and under which name a campaign is begun; `address` is that of the API.
 
-    `ledger` is the whole path of a file, or the name of a database.
+    `ledger` is the absolute path of a file, or the name of a database.
     """
 
     directory: str

@@ -21,7 +21,7 @@ from .output import NO_STREAM, fail
 def list_of(given: str | None) -> OptOutList | None:
     """Return the list that was named, else the user's own; None for `none`.
 
-    Fails where the environment names no whole path, or there is no home.
+    Fails if the environment names no absolute path, or there is no home.
     """
     if given == "-":
         fail(f"--opt-outs -: {NO_STREAM}")

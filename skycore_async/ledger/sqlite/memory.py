@@ -22,7 +22,7 @@ import anyio.lowlevel
 
 from ...errors import LedgerError
 from ...protocol.numbers import ending
-from ...runtime.event_loop import HomeLoop, elsewhere
+from ...runtime.event_loop import HomeLoop, wrong_event_loop
 from ..base import BaseLedger
 from ..bloom_filter import BloomFilter
 from ..commands import Begin, LedgerCommand, PendingCommand, withdrawal
@@ -150,7 +150,7 @@ class MemoryLedger(BaseLedger):
     def _move_here(self) -> None:
         """Serve another event loop, if the one before has ended; what it left is not run."""
         if self._home is not None and self._home.is_running():
-            raise elsewhere("ledger")
+            raise wrong_event_loop("ledger")
         self._home = HomeLoop()
         self._next = _SharedTransaction()
 

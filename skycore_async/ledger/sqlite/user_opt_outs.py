@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...errors import ConfigurationError
-from ...runtime.user_files import ENVIRONMENT, check_whole, user_file
+from ...runtime.user_files import ENVIRONMENT, check_absolute, user_file
 from ..setting_checks import check_path
 from .ledger import SQLiteLedger
 from .memory import MemoryLedger
@@ -47,7 +47,7 @@ def user_list(given: str | os.PathLike[str] | None, *, another: str = "") -> Opt
         if given:
             check_path(given, instead=f"{NONE!r} shares none")
             if text == os.environ.get(LIST_ENVIRONMENT):
-                check_whole(Path(given), LIST_ENVIRONMENT)
+                check_absolute(Path(given), LIST_ENVIRONMENT)
             return OptOutList(Path(given), advice=another)
         path = user_file(_NAME)
     except OSError as error:

@@ -131,7 +131,7 @@ async def test_a_list_that_is_another_in_each_directory_is_refused(
 ) -> None:
     """Services that are started from two places would not heed each other's STOP."""
     monkeypatch.setenv(variable, "somewhere")
-    with pytest.raises(ConfigurationError, match=f"{variable}: it is no whole path"):
+    with pytest.raises(ConfigurationError, match=f"{variable}: it is not an absolute path"):
         share_opt_outs(ledger)
 
 
