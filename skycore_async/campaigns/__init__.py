@@ -1,5 +1,5 @@
-"""Campaigns: their messages in chunks, which any number of workers share and send.
+"""Campaigns: messages in chunks, which any number of workers share and send.
 
-`campaigns` loads them and changes their state, `chunks` says who may send which messages,
-`queue` hands chunks out, `worker` sends them, and `progress` tells how far they are.
+`campaigns` loads campaigns and changes their state, `chunks` decides who may send which messages,
+`queue` hands out chunks, `worker` sends them, and `progress` tells how far campaigns are.
 """

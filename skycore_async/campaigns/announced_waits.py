@@ -1,6 +1,6 @@
 """What workers wait for while nothing may be sent: a start, hours of recipients, or a resume.
 
-Rule: each is said once, and again when it is another, or when others were sent meanwhile.
+Rule: each wait is announced once, and again when it changes, or after messages were sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..postgres.schema import Connection
 from ..sending.hours import hours_in_words
 from .chunks import FREE_AT, TO_SEND
 
-# Of a running campaign all that is left waits for its start, or for the hours of recipients.
+# Running campaigns whose remaining messages all wait for the start or for recipients' hours.
 _WAITS: Final = f"""
 SELECT name, min(free_at), hours, zone, is_ahead, coalesce(sum(put_off), 0)::bigint
 FROM skycore.campaigns JOIN skycore.chunks ON campaign = campaigns.id
@@ -29,7 +29,7 @@ HAVING min(free_at) > clock_timestamp()
     AND (is_ahead OR bool_and(chunks.state = 'waiting' AND put_off > 0))
 ORDER BY campaigns.id
 """  # noqa: S608 - expressions of our own
-# Of one that was paused or halted something is left.
+# Paused or halted campaigns that have messages left.
 _STOPPED: Final = """
 SELECT name, state, reason FROM skycore.campaigns
 WHERE (state = 'paused' OR state = 'halted' AND name <> ALL(%s)) AND EXISTS (
@@ -83,7 +83,7 @@ class StoppedCampaign:
 def waits(connection: Connection, *, told: Collection[str] = ()) -> list[Wait | StoppedCampaign]:
     """Return what campaigns wait for that have nothing to send now.
 
-    That campaigns are halted is left out of those whose halt was `told` already.
+    Campaigns whose halt was `told` already are left out of the halted ones.
     """
     running = [
         Wait(campaign=name, until=until, hours=hours, zone=zone, is_start=is_ahead, count=count)
@@ -97,13 +97,13 @@ def waits(connection: Connection, *, told: Collection[str] = ()) -> list[Wait | 
 
 
 class AnnouncedWaits:
-    """What was said to be waited for."""
+    """The waits that were announced last."""
 
     def __init__(self) -> None:
         self._said: frozenset[str] = frozenset()
 
     def new(self, found: Iterable[Wait | StoppedCampaign]) -> list[str]:
-        """Return what is to be said now, in words."""
+        """Return what to announce now, one text each."""
         words = [wait.words for wait in found]
         new = [line for line in words if line not in self._said]
         self._said = frozenset(words)

@@ -5,20 +5,20 @@ state; its messages are in chunks, which `chunks` hands to workers.
 
 Rules:
 
-* A load is one transaction: a campaign is there with all its messages or not at
-  all, and a load that died has left nothing behind.
-* The same messages loaded again change nothing, but that those which were left out are looked
-  at again; more of them go to the end.  One with
-  other content takes the place of what was loaded, where that cannot have gone out;
-  else the load is refused, since the ledger would refuse it later.
-* Messages to one number under several keys are given together, of which one is loaded:
-  that which is there already, in whatever order they come.
-* A load may say when the campaign starts, and within which hours it is sent, the first time
-  or another; what was sent by then was.
-* A message that was pruned is known by its key, and whether it is loaded again with other
-  content is not: what was sent of it stays sent.
-* A state changes by the table below.  What is cancelled stays so, and what is cancelled while
-  it is loaded is not loaded.
+* A load is one transaction: a campaign exists with all its messages or not at all, and a load
+  that died leaves nothing behind.
+* Loading the same messages again changes nothing, except that messages which were left out are
+  tried again.  New messages are added at the end.  A message with other content replaces the
+  loaded one if that cannot have gone out; otherwise the load is refused, since the ledger would
+  refuse the message later.
+* Messages to one number under several keys are given as one group, of which one is loaded: the
+  one that was loaded before, in whatever order they come.
+* Each load, the first or a later one, may set when the campaign starts and within which hours it
+  is sent.  That changes nothing for messages already sent.
+* Of a message that was pruned only the key is known: that it is loaded again with other content
+  goes unnoticed, and it is not sent again.
+* A state changes by the table below.  A cancelled campaign stays cancelled, and a campaign that
+  is cancelled while it is being loaded is not loaded.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _LOADING: Final = 0x534C  # two that load one campaign do it one after the other
 
 _LOADED: Final = f"SELECT key, message FROM skycore_loaded WHERE {named('key')}"  # noqa: S608
 
-# What an operator may do, the states in which it is possible, and the state it leads to.
+# An operator's actions: the states in which each is possible, and the state it leads to.
 _ACTIONS: Final = {
     "pause": ({"running", "paused"}, "paused"),
     "resume": ({"running", "paused", "halted"}, "running"),
     "cancel": ({"running", "paused", "halted", "cancelled"}, "cancelled"),
 }
-# Nothing is written while nothing is in doubt; what has stopped a campaign stays as it was.
+# Nothing is written while nothing is in doubt; the count of a stopped campaign is kept.
 _COUNT_DOUBTS: Final = """
 UPDATE skycore.campaigns SET in_doubt_in_a_row = CASE WHEN state <> 'running'
     THEN in_doubt_in_a_row WHEN %(got_through)s THEN %(in_a_row)s
@@ -70,7 +70,7 @@ RETURNING in_doubt_in_a_row
 class CampaignState:
     """Whether a campaign is running, paused, halted (and why, and whether now) or cancelled.
 
-    `is_outage` says that it is halted for many messages in a row in doubt.
+    `is_outage` says that it is halted because many messages in a row were in doubt.
     """
 
     state: str
@@ -81,7 +81,7 @@ class CampaignState:
 
 @attrs.frozen(kw_only=True)
 class Loaded:
-    """What came of a load: how many messages are new, were mended, and were there as they are."""
+    """The result of a load: how many messages are new, replaced, and were loaded already."""
 
     new: int
     mended: int
@@ -102,14 +102,14 @@ def load(
     unread: Iterable[str] | None = None,
     size: int = CHUNK,
 ) -> Loaded:
-    """Load messages, each with its key, into a campaign, which is made where there is none.
+    """Load messages, each with its key, into a campaign, which is created if there is none.
 
-    Of messages that are given together one is loaded: the first that is there already, or else
-    the first.  None of it is sent before `starts_at`, nor outside of `hours`, which stay what they
-    were where none are given.  `unread` are the keys that messages would have whose numbers were
-    read.
+    Of each group one message is loaded: the first that was loaded before, or else the first.  No
+    message is sent before `starts_at` or outside of `hours`; if either is not given, it stays as
+    it was.  `unread` are the keys that messages would have if their numbers had not been read as
+    ones of a country.
 
-    Raises CampaignError where the campaign is cancelled, a key was loaded with other content
+    Raises CampaignError if the campaign is cancelled, a key was loaded with other content
     that may have gone out, a key is there from before its number was read, or a number has no
     time zone that the hours could be of; nothing is loaded then.
     """
@@ -128,7 +128,7 @@ def load(
         changed.replace()
         left_out.look_again()
         if hours is not None:
-            # Once they are mended, as a number may be that has none.
+            # After the replacements, which may mend a number that had no time zone.
             check_zones(connection, campaign, hours, until=number, at=utc_now())
             set_hours(connection, campaign, hours)
         if starts_at is not None:  # last, so that a worker which halts it waits for no load
@@ -182,7 +182,7 @@ def _opened(connection: Connection, name: str) -> tuple[int, int]:
 
 
 def _state_to_load(connection: Connection, campaign: int, name: str) -> str:
-    """Return the state of a campaign; raises CampaignError where it is cancelled."""
+    """Return the state of a campaign; raises CampaignError if it is cancelled."""
     (state,) = _row(connection, "SELECT state FROM skycore.campaigns WHERE id = %s", (campaign,))
     if state == "cancelled":
         raise CampaignError(
@@ -193,7 +193,7 @@ def _state_to_load(connection: Connection, campaign: int, name: str) -> str:
 
 
 class _Counted:
-    """Count messages as they are read; each is to have a time zone that `hours` can be of."""
+    """Count messages as they are read, and check that each has a time zone if `hours` need one."""
 
     def __init__(self, messages: Iterable[SMS | Sequence[SMS]], hours: SendingHours) -> None:
         self._messages = messages
@@ -209,7 +209,7 @@ class _Counted:
             yield together
 
     def firsts(self) -> Iterator[SMS]:
-        """Return the first of those that are given together."""
+        """Return the first of each group."""
         return (together[0] for together in self)
 
 
@@ -222,7 +222,7 @@ def _fresh(
     *,
     size: int,
 ) -> Iterator[tuple[str, str]]:
-    """Return the messages that the campaign has not yet, and note those that it has otherwise."""
+    """Return the messages that are new to the campaign, and note those with changed content."""
     connection.execute(
         "CREATE TEMP TABLE skycore_loaded ON COMMIT DROP AS"
         " SELECT key, message, id AS chunk"
@@ -244,20 +244,20 @@ def _fresh(
 
 
 def _known(connection: Connection, keys: list[str]) -> dict[str | None, str]:
-    """Return what the campaign has under these keys: a row each, `NO_ROW` for what was pruned."""
+    """Return the campaign's rows under these keys, `NO_ROW` for a message that was pruned."""
     known: dict[str | None, str] = dict(connection.execute(_LOADED, {"names": keys}).fetchall())
     if NO_ROW in known.values():
         known.update({key: NO_ROW for key in keys if pruned_name(key) in known})
     return known
 
 
-# Started and stopped: by the operator, or by a worker that cannot go on.
+# Starting and stopping: by the operator, or by a worker that cannot go on.
 
 
 def change(connection: Connection, action: str, name: str) -> str:
-    """Pause, resume or cancel a campaign, and return the state that it was in before.
+    """Pause, resume or cancel a campaign, and return its state before that.
 
-    Raises CampaignError where there is none, or it is in no state for that.
+    Raises CampaignError if there is none, or its state does not allow the change.
     """
     possible_in, leads_to = _ACTIONS[action]
     with connection.transaction():
@@ -275,7 +275,7 @@ def change(connection: Connection, action: str, name: str) -> str:
 def locked_campaign(connection: Connection, name: str) -> tuple[int, str]:
     """Return the id and the state of a campaign, locked until the transaction ends.
 
-    Raises CampaignError where there is none.
+    Raises CampaignError if there is none.
     """
     row = connection.execute(
         "SELECT id, state FROM skycore.campaigns WHERE name = %s FOR NO KEY UPDATE", (name,)
@@ -287,7 +287,7 @@ def locked_campaign(connection: Connection, name: str) -> tuple[int, str]:
 
 
 def halt(connection: Connection, name: str, reason: str) -> bool:
-    """Stop a campaign for all workers, with the reason; False where it was not running."""
+    """Stop a campaign for all workers, with the reason; return False if it was not running."""
     halted = connection.execute(
         "UPDATE skycore.campaigns SET state = 'halted', reason = %s"
         " WHERE name = %s AND state = 'running'",
@@ -297,9 +297,9 @@ def halt(connection: Connection, name: str, reason: str) -> bool:
 
 
 def report_doubts(connection: Connection, name: str, report: DoubtReport) -> CampaignState | None:
-    """Add what a worker met to the campaign's doubts in a row, and halt it where they are many.
+    """Add a worker's report to the campaign's doubts in a row, and halt it if they are many.
 
-    Returns the state that the campaign is in then, None where it has no doubts to count.
+    Returns the state of the campaign after that, None if it has no doubts to count.
     """
     with connection.transaction():
         row = connection.execute(_COUNT_DOUBTS, {"name": name, **attrs.asdict(report)}).fetchone()

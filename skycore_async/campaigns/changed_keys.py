@@ -1,14 +1,14 @@
-"""A campaign that is loaded again with its numbers read in another way: refused.
+"""Refuse to load a campaign again with its numbers read in another way.
 
-Strategy: a key names its number, so that a number which is now read as one of a country
-(`--country`) has a new key.  The keys that the messages would have without that are looked
-for, all at once, among what the campaign has and what the ledger may have sent.
+Strategy: a key contains the number, so that a number which is now read as one of a country
+(`--country`) has a new key.  The keys that the messages would have without `--country` are looked
+for, all at once, in the campaign and among the messages that the ledger may have sent.
 
 Rules:
 
-* Nobody is loaded a second time under another key.  One who is loaded already would be sent to
-  twice, and a row that was left out instead would go to a number that is wrong.
-* It is asked within the load, which another of the same campaign waits for.
+* No recipient is loaded a second time under another key: the recipient would be sent to twice,
+  or, if the row were left out instead, the message would go to a wrong number.
+* The check is part of the load's transaction, which another load of the campaign waits for.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..postgres.schema import Connection
 
 
 def refuse_reread(connection: Connection, name: str, unread: Iterable[str]) -> None:
-    """Raise CampaignError where the campaign, or the ledger, has one of these keys.
+    """Raise CampaignError if the campaign or the ledger has one of these keys.
 
-    They are those that messages would have, were their numbers not read.
+    These are the keys that the messages would have if their numbers had not been read.
     """
     known = first_known(connection, name, unread)
     if known is not None:

@@ -1,22 +1,19 @@
-"""Chunks: who may send which messages, for how long, and what is left of them.
+"""Chunks: who may send which messages, for how long, and which remain to be sent.
 
-Strategy: a chunk is a row with an epoch and a lease.  Taking it counts the epoch
-up, under the row's lock, so that whoever had it before is refused by the fence at
-its next intent.  All times are the database's.
+Strategy: a chunk is a row with an epoch and a lease.  Taking it increments the epoch, under the
+row's lock, so that the fence refuses the previous worker's next intent.  All times are the
+database's.
 
 Rules:
 
-* What was being sent when a chunk changes hands is in doubt, from the same moment.
-* A chunk is done when every message in it has an outcome in the ledger and is not to be
-  sent again, or was refused before it was begun.  What the database says counts, not what
-  a worker saw.
-* A chunk that is left goes back at once.  One whose messages do not get through
-  is due again after a pause, and one whose messages are outside of their hours when the first
-  of them is within.
-* When a chunk may be taken is one expression: its campaign has started, it is due, and
-  nobody's lease is in the way.  The queue hands it out then, and who takes it asks again
-  under the lock.
-* Every step can be repeated, and one that is late changes nothing.
+* Messages that are being sent when a chunk changes hands are in doubt from that moment.
+* A chunk is done when every message in it has an outcome in the ledger and is not to be sent
+  again, or was refused before it was begun.  The database decides that, not what a worker saw.
+* A chunk that a worker gives back is due again at once; one whose messages do not get through,
+  after a pause; and one whose messages are outside of their hours, when the first may be sent.
+* One expression says when a chunk may be taken: its campaign has started, it is due, and no
+  lease is running.  The queue hands it out by that, and taking it checks again under the lock.
+* Every step can be repeated, and a step that comes too late changes nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ from .hours import hours_of
 
 TO_SEND: Final = "chunks.state <> 'done' AND campaigns.state = 'running'"
 FREE_AT: Final = "greatest(due, held_until, starts_at)"  # which passes over what is NULL
-# All of a campaign, in the order in which everybody locks them.
+# All chunks of a campaign, in the order in which everybody locks them.
 LOCK_CHUNKS: Final = "SELECT FROM skycore.chunks WHERE campaign = %s ORDER BY id FOR UPDATE"
 _DUE: Final = f"""
 SELECT chunks.id, {FREE_AT}, number
@@ -90,12 +87,12 @@ class Chunk:
     doubts_to_resend: Mapping[str, float] = attrs.field(repr=False)
 
     def messages(self) -> Iterator[SMS]:
-        """Return the messages, but for those that were pruned."""
+        """Return the messages, except those that were pruned."""
         for key, row in self._kept():
             yield SMS(key=key, **json.loads(row))
 
     def keys_to_send(self) -> list[str]:
-        """Return the keys of its messages, but for those that were pruned."""
+        """Return the keys of its messages, except those that were pruned."""
         return [key for key, _ in self._kept()]
 
     def _kept(self) -> Iterator[tuple[str, str]]:
@@ -105,7 +102,7 @@ class Chunk:
 
 @attrs.frozen(kw_only=True)
 class DueChunk:
-    """When a chunk may be taken, and its number, by which those of all campaigns take turns."""
+    """When a chunk may be taken, and its number, by which chunks of all campaigns take turns."""
 
     free_at: datetime
     number: int
@@ -114,8 +111,8 @@ class DueChunk:
 def due(connection: Connection, most: int, *, within: float = 0) -> dict[int, DueChunk]:
     """Return chunks to send that may be taken now, or `within` seconds, by their ids.
 
-    Those of all campaigns take turns.  A chunk whose worker has stopped renewing its
-    lease is among them before the lease ends.
+    Chunks of all campaigns take turns.  A chunk whose worker has stopped renewing its lease is
+    among them before the lease ends.
     """
     rows = connection.execute(_DUE, (within, most))
     return {id_: DueChunk(free_at=free_at, number=number) for id_, free_at, number in rows}
@@ -127,9 +124,9 @@ def are_left(connection: Connection) -> bool:
 
 
 def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Chunk | None:
-    """Take a chunk for `lease` seconds; None where it is not to be had, or not now.
+    """Take a chunk for `lease` seconds; return None if it cannot be taken, or not now.
 
-    Raises ConfigurationError where its campaign has hours that this machine cannot tell.
+    Raises ConfigurationError if its campaign has hours that this machine cannot compute.
     """
     try:
         with connection.transaction():
@@ -137,7 +134,7 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
             if row is None:
                 return None
             campaign_id, campaign, number, keys, rows, resends = row
-            # In a statement of its own: who sets hours may have been waited for.
+            # A separate statement, as the lock may have waited for somebody who sets the hours.
             hours = hours_of(connection, campaign_id)
             (epoch,) = connection.execute(_TAKE, (worker, lease, chunk)).fetchone() or (0,)
             interrupt(connection, keys)
@@ -156,9 +153,9 @@ def take(connection: Connection, chunk: int, *, worker: str, lease: float) -> Ch
 
 
 def doubts_in(keys: Sequence[str], resends: Sequence[float | None] | None) -> dict[str, float]:
-    """Return the doubts to send once more of the columns of a chunk, as `Chunk` has them.
+    """Return the doubts to send once more, as `Chunk` has them, from a chunk's columns.
 
-    `resends` has a time or None in the place of each key, and is None where no doubt is resent.
+    `resends` has a time or None in the place of each key, and is None if no doubt is resent.
     """
     given = zip(keys, resends or (), strict=False)
     return {key: started_at for key, started_at in given if started_at is not None}
@@ -170,7 +167,7 @@ def in_places(keys: Sequence[str], doubts: Mapping[str, float]) -> list[float | 
 
 
 def renew(connection: Connection, chunk: Chunk, *, lease: float) -> bool:
-    """Keep a chunk for `lease` seconds more; False where it is somebody else's."""
+    """Keep a chunk for `lease` seconds more; return False if another worker has it."""
     row = connection.execute(_RENEW, (lease, chunk.id, chunk.epoch)).fetchone()
     return row is not None
 
@@ -183,11 +180,11 @@ def finish(
     pause: float,
     put_off: Sequence[str] = (),
 ) -> int:
-    """Mark a chunk as done if it is; else it is due again after `pause` seconds.
+    """Mark a chunk as done if it is; otherwise make it due again after `pause` seconds.
 
-    `left_out` says by key why a message was refused before it was begun, and `put_off` which
-    are outside of their hours.
-    Returns how many messages are still to be sent.  A chunk that is somebody else's is left alone.
+    `left_out` says by key why a message was refused before it was begun; `put_off` has the keys
+    of the messages that are outside of their hours.
+    Returns how many messages are still to be sent.  A chunk that another worker has is left alone.
     """
     with connection.transaction():
         row = connection.execute(

@@ -1,10 +1,10 @@
-"""What came of messages, as a worker counts it: of one chunk, and of all that it did.  No I/O.
+"""The outcomes that a worker counts: those of one chunk, and all of them.  No I/O.
 
 Rules:
 
-* What was refused before it was begun is in no ledger: its keys are kept for the chunk.
-* A chunk of which many messages in a row do not get through is stopped: none would.
-* What is recorded already counts when a worker first looks at its chunk, and not each time.
+* A message that was refused before it was begun is in no ledger: its key is kept for the chunk.
+* A chunk is stopped when many messages in a row do not get through: no other would either.
+* Outcomes recorded before are counted when a worker first looks at their chunk, and only then.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _STUCK: Final = 100  # messages in a row that do not get through
 
 @attrs.define(kw_only=True)
 class WorkerCounters:
-    """What a worker did: messages by what came of them, chunks done, campaigns halted.
+    """What a worker did: messages by outcome, chunks done, campaigns halted.
 
-    `halted` has why, by the names of campaigns that it worked on, whoever halted them;
-    `is_outage` says that one was halted for many messages in doubt.  `looked_at` has the ids of
-    chunks.
+    `halted` has the reasons by the names of the campaigns that it worked on, whoever halted
+    them; `is_outage` says that one was halted for many messages in doubt.  `looked_at` has the
+    ids of the chunks it looked at.
     """
 
     accepted: int = 0
@@ -47,7 +47,7 @@ class WorkerCounters:
 
 @attrs.define
 class ChunkWork:
-    """What is known of a chunk while its messages are sent."""
+    """What is known about a chunk while its messages are sent."""
 
     chunk: Chunk
     bulk: BulkSend
@@ -69,7 +69,7 @@ class ChunkWork:
         """Take an outcome into account."""
         counters = self.counters
         if outcome.recorded and self.was_looked_at:
-            counters = WorkerCounters()  # it was counted then
+            counters = WorkerCounters()  # it was counted at the first look
         meaning = meaning_of(outcome)
         self.got_through = self.got_through or bool(meaning.gets_through)
         self.stuck.add(outcome)
@@ -100,7 +100,7 @@ class ChunkWork:
 
     @property
     def put_off(self) -> list[str]:
-        """The keys of messages outside of their hours; none where others are left besides."""
+        """The keys of messages outside of their hours; none if any other message is left."""
         return self.waiting.keys() if self._only_waits else []
 
     @property
@@ -108,10 +108,10 @@ class ChunkWork:
         return self.waiting.are_any and not self.is_left and not self.stuck.is_stuck
 
     def pause(self, retry: float) -> float:
-        """Return in how many seconds to look at it again, `retry` where something went wrong."""
+        """Return in how many seconds the chunk is due again, `retry` if something went wrong."""
         return self.waiting.seconds() if self._only_waits else retry
 
     @property
     def is_refused(self) -> bool:
-        """Whether the API refused what other messages of the campaign would be refused for."""
+        """Whether it is stopped by a refusal of the API that other messages would get as well."""
         return self.error is not None and isinstance(self.error.__cause__, Rejected)

@@ -1,15 +1,15 @@
-"""The hours of a campaign: kept with it, and those that the messages of a chunk wait for.
+"""The hours of a campaign, stored with it, and the wait of a chunk's messages for them.
 
 Rules:
 
-* Messages that are outside of their hours are not begun, and keep no other waiting: their
-  chunk is due again when the first of them may be sent.
-* A load that names no hours leaves those that there are.  The whole day is as good as none.
-* Other hours hold from then on: whoever has a chunk is fenced off, as it would go on with those
-  before.  Nobody takes it before that worker's lease has ended.
-* It is the clock of the worker's machine that says what time it is.
-* Whose time zone is not known would wait for ever: who loads them, or sets the hours, is told.
-  Where a worker's tables know fewer than theirs, the worker tells.
+* Messages outside of their hours are not begun, and do not delay others: their chunk is due again
+  when the first of them may be sent.
+* A load that names no hours keeps the present ones.  The whole day is the same as no hours.
+* New hours hold at once: a worker that has a chunk is fenced off, since it would go on with the
+  old ones.  The chunk is not taken again before that worker's lease has ended.
+* The time of day is that of the worker's machine.
+* A message whose number has no known time zone would wait for ever, so loading it, or setting
+  hours for it, raises an error.  A worker whose tables know fewer zones announces such messages.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from ..postgres.schema import Connection
 from ..runtime.extras import MissingExtra
 from ..sending.hours import ANY_TIME, Clock, SendingHours
 
-_UNKNOWN: Final = 3600.0  # seconds until what has no hours is looked at again
+_UNKNOWN: Final = 3600.0  # seconds to wait if no message has a known time zone
 
 _SET: Final = "UPDATE skycore.campaigns SET hours = %s, zone = %s WHERE id = %s"
-# All chunks, so that one which is being finished is waited for.
+# All chunks, so that this waits for a chunk that is being finished.
 _LOOK_AGAIN: Final = """
 UPDATE skycore.chunks SET epoch = epoch + 1, state = 'waiting', worker = NULL, put_off = 0,
     due = clock_timestamp()
@@ -39,7 +39,7 @@ _OF_CAMPAIGN: Final = "SELECT hours, zone FROM skycore.campaigns WHERE id = %s"
 
 
 def set_hours(connection: Connection, campaign: int, hours: SendingHours) -> None:
-    """Keep the hours of a campaign, and have its chunks looked at again where they are others."""
+    """Store the hours of a campaign, and make its chunks due again if the hours changed."""
     kept = (None, None) if hours.is_whole_day else (hours.between, hours.zone)
     if connection.execute(_OF_CAMPAIGN, (campaign,)).fetchone() != kept:
         connection.execute(_LOOK_AGAIN, (campaign,))
@@ -49,10 +49,10 @@ def set_hours(connection: Connection, campaign: int, hours: SendingHours) -> Non
 def check_zones(
     connection: Connection, campaign: int, hours: SendingHours, *, until: int, at: datetime
 ) -> None:
-    """Raise CampaignError where one that is to be sent, in chunks up to a number, has no zone."""
+    """Raise CampaignError if a message to send, in chunks up to a number, has no time zone."""
     if hours.is_whole_day or hours.zone is not None:
         return
-    # Closed before the transaction ends, which its cursor belongs to.
+    # Closed before the transaction ends, to which its cursor belongs.
     with closing(numbers_to_send(connection, campaign, until=until)) as numbers:
         for key, to in numbers:
             check_zone(SMS(to=to, text="", key=key), hours, at)
@@ -61,16 +61,16 @@ def check_zones(
 def hours_of(connection: Connection, campaign: int) -> SendingHours:
     """Return the hours of a campaign.
 
-    Raises ConfigurationError where this machine lacks what they need.
+    Raises ConfigurationError if this machine lacks what they need.
     """
     between, zone = connection.execute(_OF_CAMPAIGN, (campaign,)).fetchone() or (None, None)
     return read_hours(between, zone)
 
 
 def read_hours(between: str | None, zone: str | None) -> SendingHours:
-    """Return hours as they are kept, None being any time.
+    """Return stored hours; None is any time.
 
-    Raises ConfigurationError where this machine lacks what they need.
+    Raises ConfigurationError if this machine lacks what they need.
     """
     if between is None:
         return ANY_TIME
@@ -81,7 +81,7 @@ def read_hours(between: str | None, zone: str | None) -> SendingHours:
 
 
 def check_zone(message: SMS, hours: SendingHours, at: datetime) -> None:
-    """Raise CampaignError where it is not known in which time zone a message's number is."""
+    """Raise CampaignError if the time zone of a message's number is not known."""
     if not hours.zones(message.to, at):
         raise CampaignError(
             f"the key {(message.key or '')[:80]!r}: the time zone of its number is not known, and"
@@ -104,15 +104,15 @@ class WaitingMessages:
         return bool(self._numbers)
 
     def keys(self) -> list[str]:
-        """Return the keys of those that wait, and whose time zone is known."""
+        """Return the keys of the messages that wait and whose time zone is known."""
         return [key for key, zones in self._zones() if zones]
 
     def without_zone(self) -> int:
-        """Return how many have a number whose time zone is not known: they are not sent."""
+        """Return how many numbers have no known time zone: their messages are not sent."""
         return sum(not zones for _, zones in self._zones())
 
     def ready(self, messages: Iterator[SMS]) -> Iterator[SMS]:
-        """Yield the messages that may begin now; the others wait from then on."""
+        """Yield the messages that may begin now, and have the others wait."""
         for message in messages:
             if self._hours.may_begin(message.to, self._clock()):
                 yield message
@@ -120,7 +120,7 @@ class WaitingMessages:
                 self.add(message)
 
     def check(self, message: SMS) -> None:
-        """Raise OutsideHours where a message may not begin now."""
+        """Raise OutsideHours if a message may not begin now."""
         self._hours.check(message.to, self._clock())
 
     def add(self, message: SMS) -> None:
@@ -128,7 +128,7 @@ class WaitingMessages:
         self._numbers[message.key or ""] = message.to
 
     def seconds(self) -> float:
-        """Return for how long the first of them has to wait."""
+        """Return the seconds until the first of them may be sent."""
         now = self._clock()
         openings = (
             self._hours.opening(some, now) for some in {zones for _, zones in self._zones()}

@@ -1,14 +1,14 @@
-"""Messages that workers left out, looked at again where their campaign is loaded again.
+"""Messages that workers left out, tried again when their campaign is loaded again.
 
-What was refused before it was begun, as of a number that had opted out, is in no ledger, and its
-chunk is done.  Loaded again, it is to be sent, as it is by a bulk send that is run again: the
-number may have said START.
+A message that was refused before it was begun, for example since its number had opted out, is in
+no ledger, and its chunk is done.  When it is loaded again it is to be sent, as by a bulk send that
+is run again: the number may have said START meanwhile.
 
 Rules:
 
-* A chunk is looked at again where the load has one of its messages that was left out: it changes
-  nothing for the others.
-* What still cannot be sent is left out once more.
+* A chunk is due again if the load has one of its messages that were left out; nothing changes for
+  the chunk's other messages.
+* A message that still cannot be sent is left out again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WHERE id = ANY(%s) AND state = 'done'
 
 
 class LeftOut:
-    """The chunks of a campaign with messages that were left out, and which of them are loaded.
+    """The chunks of a campaign with messages that were left out, and which of these are loaded.
 
     `skycore_loaded` is the temporary table of what was loaded, with the chunk of each key.
     """
@@ -41,12 +41,12 @@ class LeftOut:
         self._found: set[int] = set()
 
     def see(self, keys: Sequence[str]) -> None:
-        """Take into account that these keys are loaded."""
+        """Note that these keys are loaded."""
         if self._chunks:
             self._found |= chunks_without(self._connection, keys, self._chunks)
 
     def look_again(self) -> None:
-        """Have the chunks looked at again of which something is loaded that was left out."""
+        """Make the chunks due again of which a message that was left out is loaded."""
         if self._found:
             chunks = sorted(self._found)
             self._connection.execute(_LOCK, (chunks,))

@@ -1,4 +1,4 @@
-"""Messages as chunks keep them: the key, and the other fields as JSON.  No I/O."""
+"""Messages as chunks store them: the key, and the other fields as JSON.  No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..protocol.numbers import may_be_same
 
 
 def rows_of(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
-    """Return messages as they are kept."""
+    """Return messages as chunks store them."""
     for message in messages:
         if not message.key:
             raise CampaignError(f"message to {message.to[:20]!r}: it has no key")
@@ -23,9 +23,9 @@ def rows_of(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
 
 
 def standing(together: Sequence[SMS], known: Mapping[str | None, str]) -> SMS:
-    """Return which of messages to one number is loaded: that which is `known`, or else the first.
+    """Return which of the messages to one number is loaded: the `known` one, or else the first.
 
-    Another message may have the key of one, and another number.
+    A known row with the same key may be for another number; it does not count then.
     """
     if len(together) == 1:
         return together[0]

@@ -1,19 +1,19 @@
 """When an outage stops a campaign: many messages in a row in doubt, over all workers.
 
-Strategy: each worker counts the doubts in a row that it meets, and adds them to the
-campaign's row in the database a few at a time.  The worker that brings that row to
-`LIMIT` halts the campaign for all.  What to report is decided here, without I/O.
+Strategy: each worker counts its doubts in a row, and adds them to the campaign's row in the
+database a few at a time.  The worker that brings the count there to `LIMIT` halts the campaign
+for all.  This module decides what to report, without I/O.
 
 Rules:
 
-* A message that got a clear answer, accepted or refused, starts the count anew.
-  One that was provably not sent costs nothing, and changes nothing.
-* Where messages get through, nothing is written; that they do is said once a chunk, for
-  the doubts that others counted.
-* A worker that meets only doubt stops the campaign, however well others fare:
-  it would put every message it takes in doubt.
-* A report that is repeated after a lost connection counts twice, and stops a
-  campaign a little sooner.
+* A message with a clear answer, accepted or refused, starts the count anew.  A message that was
+  provably not sent changes nothing, as it costs nothing.
+* While messages get through, nothing is written, except once a chunk, to clear the doubts that
+  other workers counted.
+* A worker whose messages are all in doubt stops the campaign, even if other workers' messages
+  get through: it would put every message it takes in doubt.
+* A report that is repeated after a lost connection counts twice, which stops a campaign a little
+  sooner.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ REPORT_EVERY: Final = 10  # doubts, after which a worker reports them
 
 @attrs.frozen(kw_only=True)
 class DoubtReport:
-    """What a worker met in a campaign since its last report.
+    """A worker's doubts in a campaign since its last report.
 
-    `new` messages are in doubt, the last of `in_a_row` that this worker met; `error`
-    is the last one's.  `got_through` says that one before those got a clear answer.
+    `new` messages are in doubt, the last of `in_a_row` at this worker; `error` is that of the last
+    one.  `got_through` says that a message before these got a clear answer.
     """
 
     new: int
@@ -45,7 +45,7 @@ class DoubtReport:
 
 @attrs.define
 class DoubtStreak:
-    """The messages of one campaign in doubt in a row, as one worker meets them."""
+    """One worker's count of the messages of one campaign in doubt in a row."""
 
     in_a_row: int = 0
     _new: int = 0
@@ -68,16 +68,16 @@ class DoubtStreak:
 
     @property
     def is_due(self) -> bool:
-        """Whether to report now: doubts, or that what was reported is over."""
+        """Whether to report now: more doubts, or that the reported ones are over."""
         return self._new >= REPORT_EVERY or (self._got_through and self._is_counted)
 
     @property
     def has_report(self) -> bool:
-        """Whether there is anything to report at all, as at the end of a chunk."""
+        """Whether there is anything to report at the end of a chunk."""
         return self._new > 0 or self._got_through
 
     def report(self) -> DoubtReport:
-        """Return what was met since the last report."""
+        """Return the report of what came since the last one."""
         report = DoubtReport(
             new=self._new,
             in_a_row=self.in_a_row,

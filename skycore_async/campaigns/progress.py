@@ -1,8 +1,8 @@
-"""How far campaigns are, across all workers.
+"""The progress of campaigns, across all workers.
 
-Rule: what became of a message is counted from the ledger itself, so that a postback
-that came later counts, too.  What a worker refused before it was begun is in no
-ledger, and is counted from what the worker wrote when it finished the chunk.
+Rule: the outcome of a message is counted from the ledger itself, so that a later postback counts,
+too.  A message that a worker refused before it was begun is in no ledger; it is counted from what
+the worker wrote when it finished the chunk.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _LEFT_OUT: Final = "SELECT campaign, left_out FROM skycore.chunks WHERE left_out
 class CampaignProgress:
     """How far a campaign is.
 
-    `states` counts its messages by what the ledger says of them, and `left_out`
-    those that were refused before they were begun, by why; `to_send` is how many
-    have no outcome yet, or are to be sent again.  Of its chunks, some are waiting, held by
-    `workers`, or done.  `put_off` is how many of those to send are outside of their hours, which
-    are `hours`, in `zone` where a number tells none; the first of them may be sent at
-    `opens_at`.  `state` is scheduled (it starts at `starts_at`), running, waiting (all that is
-    left is put off), paused, halted (with the `reason`), cancelled or done.
+    `states` counts the messages by their state in the ledger, and `left_out` those that were
+    refused before they were begun, by reason; `to_send` messages have no outcome yet, or are to
+    be sent again.  Chunks are waiting, held by `workers`, or done.  `put_off` of the messages to
+    send are outside of their `hours`, which are in `zone` for a number that has no known zone;
+    the first of them may be sent at `opens_at`.  `state` is scheduled (it starts at
+    `starts_at`), running, waiting (all messages left are put off), paused, halted (with the
+    `reason`), cancelled or done.
     """
 
     name: str
@@ -78,7 +78,7 @@ def is_loaded(connection: Connection, name: str) -> bool:
 
 
 def progress(connection: Connection) -> list[CampaignProgress]:
-    """Return how far each campaign is, the oldest first."""
+    """Return the progress of each campaign, the oldest first."""
     with one_moment(connection):  # as some is counted twice
         campaigns = connection.execute(_CAMPAIGNS).fetchall()
         states: dict[int, dict[str, int]] = {}
@@ -110,7 +110,7 @@ def _progress(
             (not held and waiting == waiting_for_hours, "waiting"),
         )
         state = next((known for is_so, known in table if is_so), state)
-    # The key of what was left out for a conflict is in the ledger, and was counted there.
+    # The key of a message left out for a key conflict is in the ledger, and was counted there.
     apart = [count for why, count in left_out.items() if not why.startswith(KeyConflict.__name__)]
     begun = sum(states.values()) - states.get("not_sent", 0) + sum(apart)
     return CampaignProgress(

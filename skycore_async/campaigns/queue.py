@@ -1,22 +1,22 @@
-"""The queue that hands out chunks: the port, and procrastinate behind it.  On asyncio alone.
+"""The queue that hands out chunks: the port, and procrastinate behind it.  Runs on asyncio only.
 
-Strategy: a job says that a chunk is to be looked at, no sooner than it may be taken; or
-that it is time for a sweep, which finds those chunks.  procrastinate keeps a job until its
-time, hands it to one worker, has one worker a period sweep, and knows what dead ones left.
+Strategy: a job asks a worker to look at a chunk, no sooner than the chunk may be taken, or to
+sweep, which finds such chunks.  procrastinate keeps a job until its time, hands it to one worker,
+has one worker sweep each period, and knows which jobs dead workers left.
 
 Rules:
 
-* What the queue says is a hint, never the truth.  It may lose a job or hand one out
-  twice: the row in `chunks` decides, under its lock, who has a chunk and until when.
-* So a job is removed as soon as it is handed out, and a dead worker's chunk comes back
-  when the lease in its row has ended, by a job that is made for that time.  The queue's
-  own heartbeats, which would hand its job out again, are not used: two clocks would decide
-  who is dead, and one of them is lost whenever the tables of the queue are made anew.
-* The tables are in a schema of their own, `skycore_queue`, made by `migrate`.  Another
-  version of them is made anew instead of migrated: the next sweep fills it again.
-* A chunk waits in the queue once: its id is the job's queueing lock.
-* Chunks of all campaigns take turns by their numbers, also those that are in the queue already:
-  a small campaign does not wait for the end of a large one.
+* A job is only a hint.  The queue may lose a job or hand one out twice: the row in `chunks`
+  decides, under its lock, who has a chunk and until when.
+* So a job is removed as soon as it is handed out, and a dead worker's chunk comes back when the
+  lease in its row has ended, by a job made for that time.  The queue's own heartbeats, which
+  would hand the job out again, are not used: two clocks would decide who is dead, and one of
+  them is lost whenever the tables of the queue are created anew.
+* The tables are in a separate schema, `skycore_queue`, created by `migrate`.  Tables of another
+  version are created anew instead of migrated: the next sweep fills them again.
+* A chunk is in the queue at most once: its id is the job's queueing lock.
+* Chunks of all campaigns take turns by their numbers, including those already in the queue: a
+  small campaign does not wait for the end of a large one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _QUEUE: Final = "skycore"
 _CHUNK: Final = "skycore.chunk"
 _SWEEP: Final = "skycore.sweep"
 _LOCK: Final = 0x534B51  # "SKQ": two that migrate at once do it one after the other
-# Seconds for a connection; tried for longer, it would be tried less and less often, and workers
+# Seconds to wait for a connection; with more, the pauses between its tries would grow, and workers
 # would idle for minutes once a database is back.
 _WAIT: Final = 5.0
 _STALLED: Final = 60.0  # seconds after which what a silent worker left is cleared away
@@ -70,31 +70,31 @@ _STALLED: Final = 60.0  # seconds after which what a silent worker left is clear
 
 @attrs.frozen(kw_only=True)
 class Ticket:
-    """What a worker is to do: look at a chunk; or, at None, sweep: offer what is due soon."""
+    """What a worker is to do: look at a chunk or, if it is None, sweep: offer chunks due soon."""
 
     chunk: int | None
 
 
 class QueueError(LedgerError):
-    """The queue cannot be reached, or did not understand; another try may succeed."""
+    """The queue cannot be reached, or failed; another try may succeed."""
 
 
 class ChunkQueue(Protocol):
     """Hands chunks to any number of workers.
 
-    All but closing raise QueueError, and ConfigurationError where no other try will do.
+    All methods but `__aexit__` raise QueueError, and ConfigurationError if trying again is no use.
     """
 
     async def offer(self, chunks: Mapping[int, DueChunk]) -> None:
-        """Put chunks into the queue, each for its time; one that waits there already stays."""
+        """Put chunks into the queue, each for its time; a chunk that is there already stays."""
         ...
 
     async def fetch(self) -> Ticket | None:
-        """Return what is to be done next, and forget it; None where there is nothing now."""
+        """Return the next ticket, and remove it; None if there is none now."""
         ...
 
     async def tend(self, period: float) -> None:
-        """Say that this worker is alive, and have one worker every `period` seconds sweep."""
+        """Say that this worker is alive, and have one worker sweep every `period` seconds."""
         ...
 
     async def __aenter__(self) -> Self:
@@ -114,7 +114,7 @@ def _digest() -> str:
 
 
 def _found(connection: Connection) -> str | None:
-    """Return the digest of the tables that are there, None where there are none."""
+    """Return the digest of the present tables, None if there are none."""
     row = connection.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s",
         (_SCHEMA,),
@@ -123,9 +123,9 @@ def _found(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection) -> bool:
-    """Make the tables of the queue, anew where they are of another version; False if all is well.
+    """Create the tables of the queue unless those of this version exist; return whether it did.
 
-    What waits in the queue is lost by it, and put there again by the next worker.
+    Tables of another version are dropped with their jobs, which the next worker's sweep restores.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -142,7 +142,7 @@ def migrate(connection: Connection) -> bool:
 
 
 def check(connection: Connection) -> None:
-    """Raise LedgerError unless the tables of the queue are there, and as this one needs them."""
+    """Raise LedgerError unless the tables of the queue exist, in this version."""
     found = _found(connection)
     if found != _digest():
         said = "are not in this database" if found is None else "are of another procrastinate"
@@ -157,8 +157,8 @@ def check(connection: Connection) -> None:
 class Procrastinate:
     """Hand out chunks through procrastinate's tables in `database`.
 
-    `clock` gives seconds since 1970.  Where the clocks of two machines differ, there is
-    more than one sweep a period, which does no harm.
+    `clock` returns seconds since 1970.  If the clocks of two machines differ, there is more than
+    one sweep in a period, which does no harm.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
@@ -190,16 +190,17 @@ class Procrastinate:
         await self._connector.close_async()
 
     async def offer(self, chunks: Mapping[int, DueChunk]) -> None:
-        """Put chunks into the queue, each for its time; one that waits there already stays.
+        """Put chunks into the queue, each for its time; a chunk that is there already stays.
 
-        What dead workers had fetched and not removed yet is cleared away.
+        Jobs that dead workers fetched and did not remove are removed.
         """
         async with self._guarded():
             todo = await self._jobs.list_jobs_async(queue=_QUEUE, status="todo")
             waiting = {job.queueing_lock for job in todo}
             jobs = [_look_at(chunk, when) for chunk, when in chunks.items()]
             if new := [job for job in jobs if job.queueing_lock not in waiting]:
-                # Where another sweeps at the same moment, what it left out is for the next one.
+                # Another worker may sweep at the same moment: this offers nothing then, and the
+                # next sweep offers the rest.
                 with _waiting_once():
                     await self._jobs.batch_defer_jobs_async(new)
             left = await self._jobs.get_stalled_jobs(
@@ -211,7 +212,7 @@ class Procrastinate:
             await self._jobs.prune_stalled_workers(_STALLED)
 
     async def fetch(self) -> Ticket | None:
-        """Return what is to be done next, and forget it; None where there is nothing now."""
+        """Return the next ticket, and remove it; None if there is none now."""
         if self._worker is None:
             return None
         async with self._guarded():
@@ -223,13 +224,13 @@ class Procrastinate:
         return Ticket(chunk=chunk if isinstance(chunk, int) else None)
 
     async def tend(self, period: float) -> None:
-        """Say that this worker is alive, and have one worker every `period` seconds sweep."""
+        """Say that this worker is alive, and have one worker sweep every `period` seconds."""
         async with self._guarded():
             if self._worker is None:
                 self._worker = await self._jobs.register_worker()
             await self._jobs.update_heartbeat(self._worker)
             number = int(self._clock() / period)
-            with _waiting_once():  # as where the last one still waits
+            with _waiting_once():  # for example, the last sweep
                 await self._jobs.defer_periodic_job(
                     _sweep(number), periodic_id=f"every {period} s", defer_timestamp=number
                 )
@@ -242,23 +243,24 @@ class Procrastinate:
         try:
             yield
         except (exceptions.ProcrastinateException, psycopg.Error) as error:
-            # A worker that slept too long is not known any more, and registers anew.
+            # A worker that slept too long was forgotten, and registers anew.
             self._worker = None
             cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
             refused = refusal(self._name, cause)
             failure = refused or QueueError(f"the queue: {describe_error(cause)}")
         else:
             return
-        # Out here, as the context would be an error of procrastinate's, and have its frames.
+        # Raised outside of `except`, so that the context is no error of procrastinate's with its
+        # frames.
         raise failure
 
 
 @contextmanager
 def _waiting_once() -> Iterator[None]:
-    """Pass over that a job waits in the queue already.
+    """Ignore the error that a job is in the queue already.
 
-    procrastinate reads which one it is in the server's words, and fails with an error that is none
-    of its own where these are not English.
+    procrastinate recognises that error by the server's message, and raises another error if the
+    message is not in English.
     """
     try:
         yield

@@ -1,15 +1,15 @@
-"""Messages of a campaign that are loaded again with other content, since they were mended.
+"""Messages of a campaign that are loaded again with other content, since somebody mended them.
 
-Strategy: they are noted while they are read.  Once all are, and under the locks of the campaign's
-chunks, so that nobody begins a message meanwhile, the ledger is asked which of them may have gone
-out.  If none may, they are put in place of what was loaded, and their chunks are to be sent anew.
+Strategy: changed messages are noted while the load reads its file.  After that, under the locks of
+the campaign's chunks, so that nobody begins a message meanwhile, the ledger is asked which of them
+may have gone out.  If none may, they replace the loaded ones, and their chunks are due again.
 
 Rules:
 
-* What may have gone out keeps its content, as in the ledger.
-* Whoever has such a chunk is fenced off: it would send what was loaded before.  Nobody
-  takes it before that worker's lease has ended, so that nothing in flight is doubted.
-* Who sends waits for no file that is being read.
+* A message that may have gone out keeps its content, as in the ledger.
+* A worker that has such a chunk is fenced off: it would send the old content.  The chunk is not
+  taken again before that worker's lease has ended, so that nothing in flight becomes a doubt.
+* Sending never waits while a load reads its file.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ChangedContent:
         self.count = 0
 
     def note(self, changed: Mapping[str, str]) -> None:
-        """Take messages, by their keys; raises CampaignError where one may have gone out."""
+        """Add messages, by key; raises CampaignError if one may have gone out."""
         self._refuse_gone_out(changed)
         if not self.count:
             self._connection.execute(_TABLE)
@@ -60,9 +60,9 @@ class ChangedContent:
         self.count += len(changed)
 
     def replace(self) -> None:
-        """Put them in place of what was loaded.
+        """Replace the loaded messages with them.
 
-        Raises CampaignError where one may have gone out by now.
+        Raises CampaignError if one may have gone out by now.
         """
         if not self.count:
             return

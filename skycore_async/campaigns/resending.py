@@ -7,8 +7,8 @@ worker dies.  A doubt that is settled before that is not sent again.
 
 Rules:
 
-* What a live process may still get the outcome of is left alone.  What a dead process was sending
-  is in doubt, whether or not anybody has written so yet.
+* A message whose outcome a live process may still receive is left alone.  A message that a dead
+  process was sending is in doubt, whether or not that has been written yet.
 * A permission is for the attempts that were asked about, and for no others.
 * It belongs to the campaign: another campaign with the same key neither sends for it nor takes it
   away, whether that one runs or is cancelled.
@@ -51,7 +51,7 @@ WHERE id = %s
 
 @attrs.frozen(kw_only=True)
 class Resending:
-    """What is sent again: `marked` doubts have permission, and for `new` of these it is new.
+    """What is sent again: `marked` doubts have permission, `new` of these since this call.
 
     `under_way` doubts are left alone.  `state` is that of the campaign, which has to run for
     doubts to be sent.
@@ -72,7 +72,7 @@ def doubts_of(connection: Connection, name: str) -> dict[int, float]:
 def resend(connection: Connection, name: str, doubts: Mapping[int, float]) -> Resending:
     """Have those of these messages sent once more that are still in doubt.
 
-    Raises CampaignError where there is no such campaign, or it was cancelled.
+    Raises CampaignError if there is no such campaign, or it was cancelled.
     """
     return transact(connection, lambda: _permit(connection, name, doubts))
 
@@ -94,7 +94,7 @@ def _permit(connection: Connection, name: str, doubts: Mapping[int, float]) -> R
 
 
 def _write_doubts(connection: Connection) -> None:
-    """Bring into doubt what nobody alive is sending."""
+    """Bring into doubt the messages that no live process is sending."""
 
     def interrupt() -> None:
         store = PostgresStore(connection)

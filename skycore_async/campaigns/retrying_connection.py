@@ -1,17 +1,16 @@
-"""One connection for the steps of a worker, kept up for as long as it takes.
+"""A worker's connection to the database, made again whenever it is lost.
 
-Strategy: a step is a plain function over a connection, called in a thread, one at
-a time.  A database that is lost is waited for, and the step is taken again: every
-step of `chunks` and `campaigns` can be.
+Strategy: a step is a plain function over a connection, called in a thread, one at a time.  If the
+database is lost, this waits for it and runs the step again: every step of `chunks` and `campaigns`
+can be repeated.
 
 Rules:
 
-* What the database refuses for want of rights, or of the tables of this version, it
-  would refuse again: that is an error at once.  So is a database that was migrated while it
-  was away.
-* Waiting for a lock ends after a moment, so that a process which was stopped while it
-  held one does not stop the others.
-* Once `stop_retrying` was called, a database that is lost is not waited for any more.
+* A refusal for missing rights, or for tables of another version, is raised at once, since the
+  database would refuse again.  So is a database that was migrated while it was away.
+* Waiting for a lock ends after a moment, so that a process that was suspended while it held one
+  does not stop the others.
+* After `stop_retrying` a lost database is not waited for any more.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ T = TypeVar("T")
 
 
 _LOCK_WAIT: Final = "3s"
-# The last is raised where the server ended a transaction that was stopped for long.
+# The last one is raised if the server ended a transaction that had been idle for too long.
 _LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 _FIRST_PAUSE: Final = 0.2  # seconds, and twice as long each time
 _LONGEST_PAUSE: Final = 5.0
 
 
 class RetryingConnection:
-    """Take steps on a connection of one's own to `database`.
+    """Run steps on a separate connection to `database`.
 
     `on_trouble` is called with what is wrong when the database is lost, and with None when
     it is back.
@@ -59,10 +58,10 @@ class RetryingConnection:
     async def run(
         self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Take a step, again until the database has answered.
+        """Run a step, repeatedly until the database has answered, and return its result.
 
-        Raises LedgerError where it is lost and there is no time to wait for it, and
-        ConfigurationError where it will not take this step from this worker.
+        Raises LedgerError if the database is lost after `stop_retrying`, and ConfigurationError if
+        it refuses this step from this worker.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -86,7 +85,7 @@ class RetryingConnection:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def stop_retrying(self) -> None:
-        """Wait no more for a database that is lost."""
+        """Stop waiting for a lost database."""
         self._is_last_try.set()
 
     async def aclose(self) -> None:

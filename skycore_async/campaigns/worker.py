@@ -1,24 +1,23 @@
-"""A worker: takes chunks, sends their messages, and says what is left of them.  On asyncio.
+"""A worker: takes chunks, sends their messages, and records what is left.  Runs on asyncio.
 
-Strategy: a worker has two slots, each with a chunk, so that something is in flight
-between one chunk and the next.  Beside them it runs the queue's periodic job, the sweep,
-which one worker a period does: put the chunks that are due soon into the queue.  Each
-chunk is a `send_many` over a view of the one client, whose ledger begins messages only
-while this worker has the chunk and its campaign runs.
+Strategy: a worker has two slots, each with a chunk, so that messages are in flight while one
+chunk ends and the next begins.  Beside them it runs the queue's periodic job, the sweep, which
+one worker does in each period: it puts the chunks that are due soon into the queue.  Each chunk
+is a `send_many` over a view of the one client, whose ledger begins messages only while this
+worker has the chunk and its campaign runs.
 
 Rules:
 
-* The fence in the ledger decides.  What the worker knows by itself, a lease that
-  was lost or a request to stop, only spares it trying.
-* A refusal of the account, the request, a sender or a campaign reference halts the
-  campaign, with the reason.  So do many messages in a row in doubt, counted over all
-  workers: see `outage`.
-* What could not be sent goes back, to be due again after a pause;
-  a worker that gets nothing through at all waits longer each time.
-* What is outside of its hours is not begun, and goes back until the first of it is within.
-* A database that is lost is waited for.  What came of messages meanwhile is written by
-  the ledger once it is back.  A database that refuses this worker ends it, with `error`.
-* `stop` starts nothing more, waits for what is in flight, and gives chunks back.
+* The fence in the ledger decides.  What the worker itself knows, a lost lease or a request to
+  stop, only saves vain tries.
+* A refusal of the account, the request, a sender or a campaign reference halts the campaign, with
+  the reason.  So do many messages in a row in doubt, counted over all workers: see `outage`.
+* Messages that could not be sent are due again after a pause; a worker that gets nothing through
+  at all waits longer each time.
+* Messages outside of their hours are not begun; they are due again when the first may be sent.
+* The worker waits for a lost database; the ledger writes the outcomes of the meantime once it is
+  back.  A database that refuses this worker ends it, with `error`.
+* `stop` starts no more messages, waits for those in flight, and gives the chunks back.
 """
 
 from __future__ import annotations
@@ -64,12 +63,12 @@ _AHEAD: Final = 2  # sweeps, so that what is due before the next one is in the q
 
 @attrs.frozen(kw_only=True)
 class WorkerTiming:
-    """How long things take, in seconds.
+    """A worker's times, in seconds.
 
-    A chunk is its worker's for `lease`; every `sweep` one of all workers puts into the
-    queue what is due soon, and each worker looks there every `poll` for a chunk whose time
-    has come.  What was not sent is due again after `retry`; a worker that gets nothing through
-    waits up to `longest`.  An idle one finds out every `look` what campaigns wait for.
+    A worker has a chunk for `lease`; every `sweep` one of the workers puts the chunks due soon
+    into the queue, and each worker looks there every `poll` for a chunk whose time has come.
+    Messages not sent are due again after `retry`; a worker that gets nothing through waits up to
+    `longest`.  An idle worker finds out every `look` what campaigns wait for.
     """
 
     lease: float = 30.0
@@ -85,11 +84,11 @@ class WorkerTiming:
 
 
 class Worker:
-    """Drain the campaigns of a database, with as many others as there are.
+    """Send the campaigns of a database, together with any number of other workers.
 
-    `client` keeps `ledger`, and has as many messages in flight as it was made for.  With
-    `drain` it ends when no running campaign has anything left.  `announce` is called with
-    what people should know, a line at a time.  `error` says what ended it, where the
+    `client` records in `ledger`, and its limits say how many messages are in flight.  With
+    `drain` the worker ends when no running campaign has anything left.  `announce` is called
+    with news for the operator, a line at a time.  `error` is what ended the worker if the
     database refused it.
     """
 
@@ -124,13 +123,13 @@ class Worker:
         self._misses = 0
         self._streaks: dict[str, DoubtStreak] = {}  # by campaign
         self._announced_halts: set[str] = set()
-        self._said_waits, self._next_look = AnnouncedWaits(), 0.0
+        self._announced_waits, self._next_look = AnnouncedWaits(), 0.0
         self._without_zone: set[str] = set()  # campaigns
         self._campaigns: set[str] = set()  # that it worked on
 
     @property
     def unwritten(self) -> int:
-        """How many outcomes the database has not got: once the ledger is closed, it never will."""
+        """How many outcomes are not in the database yet, or not at all after the ledger closed."""
         return len(self._ledger._unwritten)  # noqa: SLF001 - kept from users
 
     async def run(self) -> None:
@@ -145,14 +144,14 @@ class Worker:
             await self._see_what_is_halted()
 
     async def _see_what_is_halted(self) -> None:
-        """Find out which campaigns that it worked on others have halted."""
+        """Note which of the campaigns that it worked on were halted by other workers."""
         with suppress(LedgerError):
             for name, found in (await self._run(halted, self._campaigns)).items():
                 self.counters.halted.setdefault(name, found.reason or "")
                 self.counters.is_outage = self.counters.is_outage or found.is_outage
 
     def stop(self) -> None:
-        """Start nothing more; `run` ends when what is in flight has ended."""
+        """Start no more messages; `run` ends when those in flight have ended."""
         self._stopping.set()
         self._connection.stop_retrying()
         for bulk in self._at_work:
@@ -161,7 +160,7 @@ class Worker:
     async def _run(
         self, step: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Take a step over the database, and end where it refuses this worker."""
+        """Run a step over the database, and end the worker if the database refuses it."""
         try:
             return await self._connection.run(step, *args, **kwargs)
         except ConfigurationError as error:
@@ -175,7 +174,7 @@ class Worker:
     # The queue.
 
     async def _tend(self) -> None:
-        # Ended, and not cancelled: a query that is broken off costs a connection and a warning.
+        # Ended instead of cancelled: cancelling a query costs a connection and a warning.
         while not self._ended.is_set():
             with self._tolerant():
                 await self._queue.tend(self._timing.sweep)
@@ -183,7 +182,7 @@ class Worker:
                 await self._ended.wait()
 
     async def _work(self, share: int) -> None:
-        """Do what one slot does."""
+        """Do one ticket of the queue at a time until the worker ends."""
         while not self._stopping.is_set():
             ticket: Ticket | None = None
             with self._tolerant():
@@ -196,13 +195,13 @@ class Worker:
                     return
                 await self._rest(self._timing.poll)
                 continue
-            # What is not done is found by the next sweep, a chunk when its lease has run out.
+            # The next sweep finds chunks that are not done, and this one when its lease has ended.
             with self._tolerant():
                 await self._do(ticket, share)
 
     @contextmanager
     def _tolerant(self) -> Iterator[None]:
-        """Log what the queue or the database could not do, and go on; end where they refuse it."""
+        """Log a failure of the queue or database and go on; end the worker if they refuse it."""
         try:
             yield
         except ConfigurationError as error:
@@ -219,7 +218,7 @@ class Worker:
 
     async def _are_left(self) -> bool:
         if self.unwritten:
-            return True  # a late outcome may have its chunk be due again
+            return True  # a late outcome may make its chunk due again
         try:
             return await self._run(are_left)
         except LedgerError:
@@ -229,7 +228,7 @@ class Worker:
         if now() < self._next_look and not at_once:
             return
         self._next_look = now() + self._timing.look
-        for line in self._said_waits.new(await self._run(waits, told=self._announced_halts)):
+        for line in self._announced_waits.new(await self._run(waits, told=self._announced_halts)):
             self._announce(line)
 
     async def _rest(self, seconds: float) -> None:
@@ -243,7 +242,7 @@ class Worker:
         if chunk is None:
             return
         self._campaigns.add(chunk.campaign)
-        self._announced_halts.discard(chunk.campaign)  # it runs, and a halt now is another
+        self._announced_halts.discard(chunk.campaign)  # it runs: a halt from here on is new
         async with self._sending(chunk, share) as work:
             try:
                 async for outcome in work.bulk:
@@ -303,7 +302,7 @@ class Worker:
             log.warning("%s", error)
             return
         if found is not None and found.state != "running":
-            self._streaks.pop(campaign, None)  # what comes after a resume counts anew
+            self._streaks.pop(campaign, None)  # the count starts anew after a resume
             work.bulk.stop()
             self.counters.is_outage = self.counters.is_outage or found.is_outage
             if found.state == "halted":
@@ -317,7 +316,7 @@ class Worker:
         self._announce(f"campaign {campaign} is halted: {reason}")
 
     async def _close(self, work: ChunkWork) -> None:
-        """Say what is left of a chunk, and what that means for the campaign and the worker."""
+        """Finish a chunk: record what is left of it, and halt its campaign if need be."""
         chunk = work.chunk
         if work.is_refused:
             reason = str(work.error)
