@@ -1,1 +1,1 @@
-"""The ways to the API, each of which knows whether a byte of a request can have left."""
+"""Transports to the API; each knows whether a byte of a request can have left."""

@@ -1,7 +1,7 @@
-"""Reading the body of an answer that comes piece by piece, from httpx or from httpcore.
+"""Read the body of an answer that comes in pieces, from httpx or httpcore.
 
-Rule: a generator of theirs is run to its end, also where its pieces are too many: the
-generators within it would be left half run, which trio does not forgive.
+Rule: their generators are run to the end, even if there are too many pieces: otherwise the
+generators within would be left unfinished, which fails on trio.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .base import MAX_PARTS, MAX_RESPONSE
 async def read_body(chunks: AsyncIterator[bytes]) -> bytes:
     """Read an answer to its end, or until it is too long for one.
 
-    Raises httpx.RemoteProtocolError where it comes in more parts than one can.
+    Raises httpx.RemoteProtocolError if it comes in more parts than any real answer.
     """
     body, parts = bytearray(), 0
     async for chunk in chunks:
@@ -31,7 +31,7 @@ async def read_body(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 async def break_off(chunks: AsyncIterator[bytes]) -> None:
-    """End what gives an answer piece by piece, before its end."""
+    """Close an iterator of an answer's pieces before its end."""
     with anyio.CancelScope() as scope:
         scope.cancel()
         _ = [chunk async for chunk in chunks]  # those that came already, and no more

@@ -1,16 +1,16 @@
-"""Read an HTTP/1.1 answer: bytes in; a response, "more is needed", or an error out.  No I/O.
+"""Parse an HTTP/1.1 answer: bytes in; a response, "need more", or an error out.  No I/O.
 
-Strategy: nearly every answer comes in one piece, under a head that came lately or is as
-usual.  So a head is looked up among the last ones, and a new one is read by one strict
-regular expression.  Whatever is otherwise is h11's, from its first byte on.
+Strategy: nearly every answer comes in one piece, with a head that was seen lately or has the
+usual form.  So a head is looked up among the last ones, and a new one is parsed by one strict
+regular expression.  h11 parses all other answers, from their first byte on.
 
 Rules:
 
-* What the expression takes, h11 reads in the same way: one length and no other framing, no
-  white space or character that somebody could read otherwise.
-* An answer is clean, and leaves its connection to the next, only where nothing came after it.
-* A head, and all that comes with a body, is bounded: what is longer than any real answer is
-  read no further.  One that is none raises `h11.RemoteProtocolError`, whose text may quote it.
+* h11 parses every head that the expression matches in the same way: it has one length and no other
+  framing, and no white space or character that a parser could read differently.
+* An answer is clean, and its connection may be used again, only if nothing came after it.
+* A head and a body with its framing are bounded: an answer that is longer than any real one is
+  read no further.  An invalid answer raises `h11.RemoteProtocolError`, whose text may quote it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 
 _MOST_EARLY: Final = 32  # answers of 1xx
 
-# The answer to these is framed by what is in it alone.
+# The answer to these methods is framed by its own headers only.
 _USUAL_METHODS: Final = frozenset({"GET", "POST"})
 
 
@@ -56,7 +56,7 @@ class UsualHead:
 
 @functools.lru_cache(maxsize=64)
 def usual_head(head: bytes) -> UsualHead | None:
-    """Read a head that is as usual; None where one is not."""
+    """Parse a head of the usual form; return None if it has another form."""
     found = _USUAL.fullmatch(head)
     if found is None:
         return None
@@ -81,7 +81,7 @@ def _named(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 class AnswerReader:
-    """Read the answer to one request, of this method."""
+    """Parse the answer to one request of this method."""
 
     __slots__ = ("_h11", "_method", "is_clean")
 
@@ -91,9 +91,9 @@ class AnswerReader:
         self._h11: _ByH11 | None = None
 
     def feed(self, data: bytes) -> Response | None:
-        """Take what came, and return the answer where that is the whole of it.
+        """Add received bytes, and return the answer if it is complete.
 
-        Raises h11.RemoteProtocolError where it is none.
+        Raises h11.RemoteProtocolError if it is not valid.
         """
         if self._h11 is None:
             end = data.find(_END_OF_HEAD, 0, _LONGEST_USUAL_HEAD) + len(_END_OF_HEAD)
@@ -108,9 +108,9 @@ class AnswerReader:
         return response
 
     def end(self) -> Response:
-        """Return the answer that ends with the connection.
+        """Return an answer that ends with the connection.
 
-        Raises h11.RemoteProtocolError where there is none, or it is not whole.
+        Raises h11.RemoteProtocolError if there is none, or it is incomplete.
         """
         if self._h11 is None:
             raise h11.RemoteProtocolError("Server disconnected without sending a response.")
@@ -118,7 +118,7 @@ class AnswerReader:
 
 
 class _ByH11:
-    """What h11 makes of an answer."""
+    """An answer that h11 parses."""
 
     def __init__(self, method: str) -> None:
         self.is_clean = False
@@ -130,7 +130,7 @@ class _ByH11:
         self._connection.send(h11.EndOfMessage())
 
     def feed(self, data: bytes) -> Response | None:
-        """Take what came, which is nothing at the end of the connection."""
+        """Add received bytes, or none at the end of the connection."""
         self._came += len(data)
         self._connection.receive_data(data)
         while True:

@@ -1,16 +1,16 @@
-"""One HTTP connection in an asyncio event loop, of whatever make, on `asyncio.Protocol`.
+"""One HTTP connection on `asyncio.Protocol`, in any asyncio event loop.
 
-Strategy: a request is one write, and its answer is mostly one `data_received`, so a future
-and two callbacks are an exchange.  Its deadline is a number, which one timer of the
-connection's looks at; it is set anew only where an earlier one comes.
+Strategy: a request is one write, and its answer mostly one `data_received`, so an exchange takes a
+future and two callbacks.  Its deadline is a number, which one timer of the connection checks; the
+timer is set anew only for an earlier deadline.
 
 Rules:
 
-* `written` is set before the only write, whatever the socket then takes.
-* An answer counts once the request is out, as it may come before.
-* What comes while nobody waits for it makes the connection unusable.
-* What came is read before it is said that the time is over.  Where the process was stopped for
-  longer, as by Ctrl-Z, the wait of its event loop ends with nothing, and its timers come first.
+* `written` is set before the only write, however much of it the socket takes.
+* An answer counts only once the whole request was written; it may come before.
+* Bytes that come while no exchange is waiting make the connection unusable.
+* Received bytes are read before the exchange is said to have timed out.  After the process was
+  suspended for longer, as by Ctrl-Z, the event loop runs its timers before it polls its sockets.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .base import CLOSING_TIME, MAX_RESPONSE, Response
 from .socket_probe import Readiness
 from .tls import check_agreed, offer_http_1_1
 
-# Seconds until the next address is tried beside the one before, as RFC 8305 has it.
+# Seconds until the next address is tried beside the one before, as in RFC 8305.
 _ATTEMPT_DELAY: Final = 0.25
 
 _HUNG_UP: Final = "Server disconnected without sending a response."
 
 
 class AsyncioConnection(asyncio.Protocol):
-    """A connection that was made, which carries one exchange after another."""
+    """An open connection, which carries one exchange after another."""
 
     def __init__(self) -> None:
         self.written = False
@@ -57,7 +57,7 @@ class AsyncioConnection(asyncio.Protocol):
         self._has_looked = False  # for what came, after the time was over
         self._timer: asyncio.TimerHandle | None = None
 
-    # What a transport does with it.
+    # Called by a transport.
 
     async def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
         """Speak TLS from here on."""
@@ -77,7 +77,7 @@ class AsyncioConnection(asyncio.Protocol):
     async def exchange(
         self, request: bytes, reader: AnswerReader, timeout: float
     ) -> Response | None:
-        """Write a request, once, and return its answer; None where none comes in time."""
+        """Write a request, once, and return its answer, or None if none comes in time."""
         self._reader = reader
         waiter: asyncio.Future[Response | None] = self._loop.create_future()
         self._waiter = waiter
@@ -93,19 +93,19 @@ class AsyncioConnection(asyncio.Protocol):
             self._waiter = self._answer = None
 
     def is_usable(self) -> bool:
-        """Return whether it stands, and nothing came over it since the last answer."""
+        """Return whether it is open, and nothing was received since the last answer."""
         if self._came or self._has_ended or self._transport.is_closing():
             return False
-        # The event loop may not have come round to what is there to be read.
+        # Bytes may have come that the event loop has not read yet.
         return not self._readiness.is_readable()
 
     async def aclose(self) -> None:
-        """Break it off, without a word to the other side, as httpx does."""
+        """Abort it, without notice to the other side, as httpx does."""
         self._transport.abort()
         with anyio.move_on_after(CLOSING_TIME, shield=True):
             await asyncio.wait([self._lost])
 
-    # What the event loop tells it.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, plain."""
@@ -114,7 +114,7 @@ class AsyncioConnection(asyncio.Protocol):
         self._readiness = Readiness(self._transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
-        """Read an answer, or keep what nobody waits for."""
+        """Read an answer, or keep bytes that no exchange waits for."""
         waiter = self._waiter
         if waiter is None or waiter.done() or self._answer is not None:
             self._came += data
@@ -130,16 +130,16 @@ class AsyncioConnection(asyncio.Protocol):
             self._give(answer)
 
     def eof_received(self) -> bool:
-        """Take the end of the other side's; return whether ours stays."""
+        """Note that the other side has closed its half; return whether ours stays open."""
         self._has_ended = True
         if self._is_waited_for():
             self._end()
             return False
-        # A request may still be on its way to be written; TLS has no half of a connection.
+        # A request may still be partly unwritten; TLS cannot close one half of a connection.
         return not (self.written or self._is_secure)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take the end of both."""
+        """Note that both halves are closed."""
         self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
@@ -153,17 +153,17 @@ class AsyncioConnection(asyncio.Protocol):
             self._lost.set_result(None)
 
     def pause_writing(self) -> None:
-        """Note that some of the request is not out."""
+        """Note that some of the request is not written yet."""
         self._is_writing = True
 
     def resume_writing(self) -> None:
-        """Note that all of it is."""
+        """Note that all of it is written."""
         self._is_writing = False
         if self._answer is not None:
             with suppress(asyncio.InvalidStateError):  # who waited has just been cancelled
                 self._give(self._answer)
 
-    # What comes of it.
+    # The end of an exchange.
 
     def _is_waited_for(self) -> bool:
         return self._waiter is not None and not self._waiter.done() and self._answer is None
@@ -191,7 +191,7 @@ class AsyncioConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
-    # Its time.
+    # The deadline.
 
     def _expire_at(self, deadline: float) -> None:
         self._deadline = deadline
@@ -217,7 +217,7 @@ class AsyncioConnection(asyncio.Protocol):
 async def connect(host: str, port: int) -> AsyncioConnection:
     """Connect to the first address of a host that answers.
 
-    Raises OSError where none does.
+    Raises OSError if none answers.
     """
     return await _over(await _connected(host, port))
 
@@ -279,7 +279,7 @@ async def _attempt(family: int, address: Any) -> socket.socket:
 
 
 async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
-    """Return the addresses of a host; those of IPv6 and IPv4 take turns, as RFC 8305 has it."""
+    """Return the addresses of a host, IPv6 and IPv4 by turns, as in RFC 8305."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [(family, address) for family, *_, address in found]
@@ -287,7 +287,7 @@ async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
 
 
 def by_turns(addresses: Sequence[tuple[int, Any]]) -> list[tuple[int, Any]]:
-    """Return addresses so that those of the first one's family and the others take turns."""
+    """Return addresses such that the first one's family and the others take turns."""
     of_first = [each for each in addresses if each[0] == addresses[0][0]]
     others = [each for each in addresses if each[0] != addresses[0][0]]
     pairs = itertools.zip_longest(of_first, others)

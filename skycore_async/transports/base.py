@@ -1,8 +1,7 @@
-"""What a transport is: one request out, one answer back, or one of two failures.
+"""The interface of transports: one request out; one answer back, or one of two failures.
 
-Only a transport knows whether a byte of the request can have left.  So it is
-the transport that says `NotSent`, with proof, or `OutcomeUnknown`, without;
-what the answer means is no concern of its own.
+Only a transport knows whether a byte of the request can have left.  So the transport raises
+`NotSent`, with proof, or `OutcomeUnknown`, without; it does not interpret the answer.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ import attrs
 
 from ..runtime.event_loop import Clock, HomeLoop, RunningClock, clock, wrong_event_loop
 
-# Bytes of an answer after which a transport stops reading: a real one takes a
-# few hundred, and a longer one is read as none.
+# Bytes of an answer after which a transport stops reading: a real one takes a few hundred, and a
+# longer one counts as no answer.
 MAX_RESPONSE: Final = 1024 * 1024
-# The same with what frames it, as early answers and the sizes of chunks do; and the parts that
-# a body may come in, each of which takes h11 some 10 µs, one of a byte as much as one of 4 KiB.
-# What is more than either is no answer.
+# The same with framing, such as early answers and the sizes of chunks; and the number of parts
+# of a body, each of which takes h11 some 10 µs, whether it has one byte or 4 KiB.  An answer with
+# more of either counts as none.
 MAX_FRAMED: Final = MAX_RESPONSE + 256 * 1024
 MAX_PARTS: Final = 16 * 1024
 
-# Seconds for which an idle connection is used again.  Common servers close one
-# after 5, and a request that meets the closing is a message in doubt.
+# Seconds for which an idle connection may be used again.  Common servers close one after 5, and a
+# request that meets the closing leaves its message in doubt.
 KEEPALIVE_EXPIRY: Final = 4.0
 CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is dropped
 
@@ -32,7 +31,7 @@ CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is drop
 class TransportUnusable(RuntimeError):
     """A transport that is closed, or of another event loop or process: an error of the program.
 
-    It is raised before anything can have left.
+    It is raised before any byte can have left.
     """
 
 
@@ -44,7 +43,7 @@ class TransportLoop:
         self.clock: Clock = RunningClock()
 
     def check(self) -> None:
-        """Raise TransportUnusable in another event loop, or a process that was forked since."""
+        """Raise TransportUnusable in another event loop, or in a process forked since."""
         if self._home is None:
             self._home = HomeLoop()
             self.clock = clock()
@@ -52,10 +51,10 @@ class TransportLoop:
             raise TransportUnusable(*wrong_event_loop("transport").args)
 
 
-# Without slots, as values are made sooner, and these live no longer than an exchange.
+# Without slots, since such objects are created faster, and these live only for an exchange.
 @attrs.frozen(kw_only=True, slots=False)
 class Request:
-    """One HTTP request.  What holds the API key is kept out of its `repr`.
+    """One HTTP request.  The fields that hold the API key are not in its `repr`.
 
     `body` is sent with POST, `query` belongs to the URL of a GET.
     """
@@ -74,9 +73,9 @@ class Request:
 
 @attrs.frozen(kw_only=True, slots=False)
 class Response:
-    """The answer to a `Request`, its body as it came; header names are in lower case.
+    """The answer to a `Request`, its body as received; header names are in lower case.
 
-    What may repeat the request, and with it the API key, is kept out of its `repr`.
+    The fields that may repeat the request, and with it the API key, are not in its `repr`.
     """
 
     status: int
@@ -86,22 +85,22 @@ class Response:
 
 @runtime_checkable
 class Transport(Protocol):
-    """Gets a request out and its answer back, exactly once.
+    """Sends a request, exactly once, and returns its answer.
 
     A transport never repeats a request and never follows a redirect: either
     could be a second SMS.
 
-    Sending reports are downloaded apart from it, as streams.  One that has a proxy or certificates
-    of its own says so by one method more, which is asked before each download: `for_downloads()`
-    returns a new `httpx.AsyncBaseTransport` with the same, which is closed after it.  Beside one
-    without that method, a report comes over httpx, by the proxy that the environment names.
+    Sending reports are downloaded separately, as streams.  A transport with its own proxy or
+    certificates has one more method, `for_downloads()`, called before each download: it returns a
+    new `httpx.AsyncBaseTransport` with the same ones, which is closed after the download.  Without
+    that method, reports are downloaded with httpx, through the proxy that the environment names.
     """
 
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request`, and return the answer, within `timeout` seconds.
 
-        Raises NotSent where no byte of the request can have left, and
-        OutcomeUnknown for every other failure.
+        Raises NotSent if no byte of the request can have left, and OutcomeUnknown for every other
+        failure.
         """
         ...
 

@@ -22,11 +22,11 @@ def choose(
     http_client: AsyncHTTPClient | None,
     base_url: str,
 ) -> Transport:
-    """Return the transport that was given, or one over the client that was, or a new one.
+    """Return the given transport, or one over the given HTTP client, or a new one.
 
-    A new one goes through the proxy that the environment names.
+    A new transport uses the proxy that the environment names.
 
-    Raises ConfigurationError where both were given, or something else.
+    Raises ConfigurationError if both are given, or something that is neither.
     """
     if transport is not None and http_client is not None:
         raise ConfigurationError("give transport or http_client, not both")
@@ -39,7 +39,7 @@ def choose(
 
 
 def check_same_way(base_url: str, other_url: str) -> None:
-    """Raise ConfigurationError where the environment has another way to another address."""
+    """Raise ConfigurationError if the environment names another proxy for the other address."""
     from .proxies import check_same_proxy  # noqa: PLC0415 - slow to load
 
     check_same_proxy(base_url, other_url)
@@ -48,7 +48,7 @@ def check_same_way(base_url: str, other_url: str) -> None:
 def _check(transport: object) -> None:
     from .http_client import library_of  # noqa: PLC0415 - as below
 
-    # What fails with each message leaves each of them in doubt.
+    # A failure with each message would leave each of them in doubt.
     if library_of(transport) is not None:
         raise ConfigurationError("transport: an AsyncClient is given as http_client=")
     if isinstance(transport, type) or not isinstance(transport, Transport):
@@ -59,7 +59,7 @@ def _check(transport: object) -> None:
 
 
 def _over(http_client: AsyncHTTPClient) -> Transport:
-    # Slow to load, which the import of this module does not wait for.
+    # Slow to load, so not loaded with this module.
     from .http_client import library_of  # noqa: PLC0415
     from .httpx import HttpxClientTransport  # noqa: PLC0415
 

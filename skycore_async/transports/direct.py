@@ -1,15 +1,15 @@
-"""The fast transport, on connections of its own, for asyncio and trio.
+"""The fast transport, with its own connections, for asyncio and trio.
 
-Strategy: HTTP/1.1, and no more of it than a message takes.  Free connections are kept by
-whom they lead to, last in, first out.  There are as many as exchanges at once, which is for
-the client to bound.
+Strategy: HTTP/1.1, and no more of it than a message needs.  Free connections are kept by
+destination, last in, first out.  There are as many connections as concurrent exchanges, whose
+number the client bounds.
 
 Rules:
 
-* A request is one write, once.  `NotSent` takes proof: a connection notes that it writes
-  just before it does, and nothing is ever written again.
-* A connection whose exchange broke, timed out or was cancelled, or on which more came
-  than the answer, is closed and never used again.
+* A request is one write, once.  `NotSent` needs proof: a connection notes that it writes just
+  before it does, and nothing is written a second time.
+* A connection whose exchange failed, timed out or was cancelled, or on which more than the answer
+  was received, is closed and never used again.
 * An error is made in `failures`, and raised outside the `except` block.
 """
 
@@ -33,14 +33,14 @@ from .proxies import HTTPProxy, parse_proxy
 from .requests import Origin, write_connect, write_head
 from .tls import ssl_context
 
-# Of the whole time, what connecting may take, so that a slow one leaves some for the answer.
+# The share of the whole timeout that connecting may take, so that some is left for the answer.
 _CONNECTING_SHARE: Final = 0.8
 
 _AGREED: Final = range(200, 300)  # by the proxy, to a tunnel
 
 
 class DirectConnection(Protocol):
-    """What carries one exchange after another, on asyncio or on trio."""
+    """A connection that carries one exchange after another, on asyncio or trio."""
 
     written: bool
 
@@ -50,24 +50,24 @@ class DirectConnection(Protocol):
     async def exchange(
         self, request: bytes, reader: AnswerReader, timeout: float
     ) -> Response | None:
-        """Write a request, once, and return its answer; None where none comes in time."""
+        """Write a request, once, and return its answer, or None if none comes in time."""
 
     def is_usable(self) -> bool:
-        """Return whether it stands, and nothing came over it since the last answer."""
+        """Return whether it is open, and nothing was received since the last answer."""
         ...
 
     async def aclose(self) -> None:
-        """Break it off, without a word to the other side."""
+        """Abort it, without notice to the other side."""
 
 
 class DirectTransport:
-    """Send over a pool of connections, as many as the client has in flight, the fast way.
+    """The fast transport: a pool of as many connections as the client has messages in flight.
 
     `verify` and `proxy` mean what they mean to `HttpxTransport`: certificate checks or an
     `ssl.SSLContext`, which can hold a client certificate, and the URL of a proxy, which
     is an HTTP proxy here.
 
-    Raises ConfigurationError where these cannot work.
+    Raises ConfigurationError if these cannot work.
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class DirectTransport:
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included, and return its answer.
 
-        Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError where it is
-        closed, or belongs to another event loop or process.
+        Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError if it is closed,
+        or belongs to another event loop or process.
         """
         if self._closed:
             raise TransportUnusable("this transport is closed")
         self._loop.check()
         if timeout <= 0:
             raise timed_out(timeout, not_sent=True)
-        # Raised out here, so that no context keeps the frames of the exchange.
+        # Raised outside of `except`, so that no context keeps the frames of the exchange.
         result = await self._exchange(request, timeout)
         if isinstance(result, Response):
             return result
@@ -113,7 +113,7 @@ class DirectTransport:
                 await connection.aclose()
 
     def for_downloads(self) -> httpx.AsyncHTTPTransport:
-        """Return one of httpx's own, with the same certificates and proxy, for streams."""
+        """Return a transport of httpx's with the same certificates and proxy, for streams."""
         return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._downloads_proxy)
 
     async def _exchange(
@@ -150,7 +150,7 @@ class DirectTransport:
         return answer
 
     async def _take(self, origin: Origin, at: float) -> DirectConnection | None:
-        """Return a free connection that can be used, and close those that cannot."""
+        """Return a free connection that is usable, and close those that are not."""
         free = self._free.get(origin)
         while free:
             oldest, since = free[0]
@@ -166,7 +166,7 @@ class DirectTransport:
         return None
 
     async def _connect(self, origin: Origin, timeout: float) -> DirectConnection:
-        """Connect, and say all that comes before a request: to a proxy, and for TLS."""
+        """Connect, and do what comes before a request: the proxy's CONNECT, and TLS."""
         proxy = self._proxy
         target = origin if proxy is None else proxy.origin
         connect = stream_connection.connect if is_trios() else asyncio_connection.connect

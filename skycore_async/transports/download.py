@@ -1,17 +1,18 @@
 """The download of a file that an answer of the API links to, as a stream.
 
-Strategy: the client's transport says what it is made over (`for_downloads`), since its proxy and
-its certificates may be the only way: httpx's own transport with both, as beneath httpx's client,
-or a caller's own `AsyncClient`.  The former follows no redirect, has no cookies and no
-authentication, and logs no address, which is all that guards a report.
+Strategy: the client's transport provides the one for downloads (`for_downloads`), since its proxy
+and its certificates may be the only way: httpx's own transport with both, as beneath httpx's
+client, or the caller's `AsyncClient`.  The former follows no redirect, has no cookies and no
+authentication, and logs no address; the secret address is all that guards a report.
 
 Rules:
 
-* Each address is checked before anything is sent to it, those of redirects too: it is https,
-  or of the API's own scheme, host and port; one that has the API key in it is the latter.
-* What is compressed is written out a piece at a time.
-* Waiting for what comes next is bounded, each time and in all; what the reader does meanwhile
-  does not count.
+* Each address, including those of redirects, is checked before anything is sent to it: it is
+  https, or has the API's own scheme, host and port.  An address with the API key in it has the
+  latter.
+* A compressed file is decompressed a piece at a time.
+* Waiting for the next piece is bounded, each time and in all; the time that the reader takes
+  between pieces does not count.
 * No cancel scope stays open between two pieces.
 """
 
@@ -52,7 +53,7 @@ _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 _HEADERS: Final = {
     "Accept": "*/*",
     "Accept-Encoding": "gzip",
-    # One that a cache kept would be of an earlier time, and prove what was sent since not sent.
+    # A cached report would be older, and would prove messages not sent that were sent since.
     "Cache-Control": "no-cache, no-store",
     "User-Agent": f"skycore-async/{__version__}",
 }
@@ -80,9 +81,9 @@ class Download:
         self._unpacked = Unpacked()
 
     async def open(self, link: Link) -> None:
-        """Ask for the file, wherever redirects lead within what is allowed.
+        """Request the file, and follow redirects to allowed addresses.
 
-        Raises ReportError where it is not to be had.
+        Raises ReportError if it cannot be had.
         """
         url = self._checked(link.url, has_key=link.has_key)
         for _ in range(MAX_REDIRECTS + 1):
@@ -96,7 +97,7 @@ class Download:
             encoding = response.headers.get("content-encoding", "").strip().lower()
             if response.status_code != _HTTP_OK or encoding not in _PLAIN | _COMPRESSED:
                 raise ReportError(f"HTTP {response.status_code} in place of the report")
-            # A caller's hook may have read it already.
+            # A hook of the caller's may have read it already.
             was_read = response.is_stream_consumed
             self._chunks = response.aiter_bytes() if was_read else response.aiter_raw()
             self._unpacked = Unpacked(is_compressed=encoding in _COMPRESSED and not was_read)
@@ -104,9 +105,9 @@ class Download:
         raise ReportError(f"the link to the report is redirected more than {MAX_REDIRECTS} times")
 
     async def read(self) -> bytes | None:
-        """Return what comes next, or None at the end.
+        """Return the next piece, or None at the end.
 
-        Raises ReportError where it breaks off.
+        Raises ReportError if the download breaks off.
         """
         chunks = self._chunks
         assert chunks is not None, "it is not open"  # noqa: S101
@@ -120,7 +121,7 @@ class Download:
         return piece
 
     async def aclose(self) -> None:
-        """Close it, even where the caller is cancelled, in time and without fail."""
+        """Close it, even if the caller is cancelled, in bounded time and without raising."""
         with anyio.move_on_after(CLOSING_TIME, shield=True):
             if self._chunks is not None:
                 with suppress(Exception):
@@ -132,7 +133,8 @@ class Download:
         self._chunks = self._response = self._download_transport = None
 
     async def _begin(self, url: httpx.URL) -> httpx.Response:
-        # Not asked by a protocol, which misses the methods that a wrapper passes on.
+        # Not checked by `isinstance` with a protocol, which misses methods that a wrapper passes
+        # on.
         make: Callable[[], httpx.AsyncBaseTransport] | None = getattr(
             self._transport, "for_downloads", None
         )
@@ -148,13 +150,13 @@ class Download:
                 failure = broken_off(error)
             finally:
                 self._left -= now() - began
-        # Raised out here, so that no context keeps the frames of the exchange.
+        # Raised outside of `except`, so that no context keeps the frames of the exchange.
         raise failure or ReportError(
             f"the report breaks off: nothing came within {self._timeout:g} seconds"
         )
 
     def _checked(self, address: str, *, has_key: bool, base: httpx.URL | None = None) -> httpx.URL:
-        """Return where an address leads, if that is allowed."""
+        """Return the URL of an address, if it is allowed."""
         url = None
         with suppress(httpx.InvalidURL, ValueError):
             url = base.join(address) if base else httpx.URL(address)
@@ -176,7 +178,7 @@ def _usual(url: httpx.URL) -> httpx.AsyncHTTPTransport:
 
 
 class Unpacked:
-    """What came of a file, a piece at a time: as it is, or written out where it is compressed."""
+    """The content of a file, a piece at a time, decompressed if it was compressed."""
 
     def __init__(self, *, is_compressed: bool = False) -> None:
         self._waiting = b""
@@ -184,11 +186,11 @@ class Unpacked:
         self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB) if is_compressed else None
 
     def add(self, chunk: bytes) -> None:
-        """Take in what came next, once nothing is left to take."""
+        """Add the next received bytes, once nothing is left to take."""
         self._waiting += chunk
 
     def take(self) -> bytes:
-        """Return the next piece; nothing where there is none before more has come."""
+        """Return the next piece, empty if more has to be received first."""
         if not self._is_known:
             if len(self._waiting) < len(_GZIP):
                 return b""
@@ -201,9 +203,9 @@ class Unpacked:
         return self._written_out(self._inflate)
 
     def end(self) -> None:
-        """Say that nothing more comes.
+        """Note that nothing more will be received.
 
-        Raises ReportError where something is missing.
+        Raises ReportError if something is missing.
         """
         if self._waiting or (self._inflate is not None and not self._inflate.eof):
             raise ReportError("the report breaks off: it is compressed, and not whole")

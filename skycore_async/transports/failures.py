@@ -1,17 +1,16 @@
-"""What the transports say of an exchange that failed, without a word that came over the wire.
+"""The errors for failed exchanges, without any text that came over the wire.
 
-A text of httpx, httpcore, h11, ssl or a caller's hook may quote the answer, and a
-broken answer may repeat the request, with key, number and text.  So no such text is passed
-on, but for those that are known.
+An error text of httpx, httpcore, h11, ssl or a caller's hook may quote the answer, and a broken
+answer may repeat the request, with key, number and text.  So only known texts are passed on.
 
 Rules:
 
-* An error of ours has the name of the library's class, and words of the system (`strerror`, why
-  a certificate was refused) or of our own.
-* Its cause is made anew of these, without the frames of the library's: their locals hold
+* Our error has the name of the library's class, and a text of the system's (`strerror`, why a
+  certificate was refused) or of our own.
+* Its cause is a new exception made from these, without the library's frames: their locals hold
   the request, and with it the API key.
-* So it must be raised outside the `except` block that caught the library's,
-  whose frames the context would keep.
+* So our error must be raised outside the `except` block that caught the library's: its context
+  would keep those frames.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ OTHER_PROTOCOL: Final = (
 )
 SENT_AGAIN: Final = "the request was about to be sent a second time"
 
-# Texts that are the same whatever is sent and answered.
+# Texts that are the same whatever is sent and received.
 _KNOWN_TEXTS: Final = frozenset(
     {
         EACH_IS_USED,
@@ -46,14 +45,14 @@ _KNOWN_TEXTS: Final = frozenset(
         "URL too long",
     }
 )
-# Where the text of one of these classes, of any library, is not known.
+# Used if the text of one of these classes, of any library, is not a known one.
 _WORDS: Final = {
     "ProxyError": "the proxy refused",
     "ReadError": "the connection broke",
     "RemoteProtocolError": "what came is no HTTP answer, or broke off",
     "WriteError": "the connection broke",
 }
-# Whose exceptions can be made again with a text alone.
+# Modules whose exceptions can be made again from a text alone.
 _LIBRARIES: Final = frozenset(
     {"anyio", "builtins", "h11", "httpcore", "httpcore2", "httpx", "httpx2", "ssl"}
 )
@@ -64,7 +63,7 @@ _OPENSSL: Final = re.compile(r"[A-Z0-9_]{1,60}")
 
 
 def failed(raised: BaseException, *, not_sent: bool) -> NotSent | OutcomeUnknown:
-    """Make the error for an exchange that `raised` ended; `not_sent` says it is proven so."""
+    """Return the error for an exchange that `raised` ended; `not_sent` says if that is proven."""
     what, cause = _told(raised)
     error = NotSent(f"no connection: {what}") if not_sent else OutcomeUnknown(f"no answer: {what}")
     error.__cause__ = cause
@@ -72,7 +71,7 @@ def failed(raised: BaseException, *, not_sent: bool) -> NotSent | OutcomeUnknown
 
 
 def broken_off(raised: Exception) -> ReportError:
-    """Make the error for a download that `raised` ended."""
+    """Return the error for a download that `raised` ended."""
     what, cause = _told(raised)
     error = ReportError(f"the report breaks off: {what}")
     error.__cause__ = cause
@@ -80,14 +79,14 @@ def broken_off(raised: Exception) -> ReportError:
 
 
 def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
-    """Make the error for an exchange that took too long; `not_sent` says it is proven so."""
+    """Return the error for an exchange that took too long; `not_sent` says if that is proven."""
     if not_sent:
         return NotSent(f"no connection within {timeout:.2g} seconds")
     return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
 
 
 def _told(raised: BaseException) -> tuple[str, Exception]:
-    """Return what is said of an exception, and another that is made of this."""
+    """Return a safe text for an exception, and a new exception with that text."""
     name, words = type(raised).__name__, ""
     with suppress(Exception):  # of an exception whose `__str__` or property fails
         words = _words(raised)
@@ -104,7 +103,7 @@ def _made_anew(raised: BaseException, words: str, what: str) -> Exception:
 
 
 def _words(raised: BaseException) -> str:
-    """Return what can be said of an exception that is known to be clean; nothing where none is."""
+    """Return the part of an exception's text that is known to be safe; empty if none is."""
     if str(raised) in _KNOWN_TEXTS:
         return str(raised)
     name = type(raised).__name__
@@ -115,7 +114,7 @@ def _words(raised: BaseException) -> str:
 
 
 def _chain(raised: BaseException) -> Iterator[BaseException]:
-    """Go through an exception and what it was made of."""
+    """Yield an exception and those that caused it."""
     left, seen = [raised], set[int]()
     while left and len(seen) < _LONGEST_CHAIN:
         error = left.pop()

@@ -1,9 +1,9 @@
-"""A client of the caller's, and the library that it is of: httpx, or httpx2, its continuation.
+"""A caller's HTTP client, and its library: httpx, or httpx2, its continuation.
 
-Strategy: what is used of either has the same names in both, so that one transport serves both:
-it takes what it makes from the library that its client is of.
+Strategy: all names used here are the same in both libraries, so one transport serves both: it
+takes the classes of its requests from its client's library.
 
-Rule: a library is never loaded here.  Who has a client of one has loaded it.
+Rule: no library is loaded here.  A caller that has its client has loaded it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .failures import SENT_AGAIN
 
 LIBRARIES: Final = ("httpx", "httpx2")
 
-# Who logs URLs or headers, with the httpcore of each; hpack is HTTP/2's.
+# The loggers that log URLs or headers, with the httpcore of each; hpack is for HTTP/2.
 TALKATIVE: Final = (
     *LIBRARIES,
     *(
@@ -32,11 +32,11 @@ TALKATIVE: Final = (
 
 
 class AsyncHTTPClient(Protocol):
-    """What `httpx.AsyncClient` and `httpx2.AsyncClient` have in common, as far as it is used."""
+    """The methods used of both `httpx.AsyncClient` and `httpx2.AsyncClient`."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether its owner has closed it."""
+        """Whether the caller has closed it."""
         ...
 
     def build_request(
@@ -61,14 +61,14 @@ class AsyncHTTPClient(Protocol):
 
 @attrs.frozen
 class Library:
-    """The classes of httpx or httpx2 that an exchange over a client of theirs takes."""
+    """The classes of httpx or httpx2 that an exchange over their client needs."""
 
     byte_stream: type[Any]
     pool_timeout: type[Exception]
 
 
 def library_of(http_client: object) -> Library | None:
-    """Return the library that has the class of a client; None where it is of neither."""
+    """Return the library of a client's class, or None if it is of neither."""
     for name in LIBRARIES:
         loaded = sys.modules.get(name)
         if loaded is not None and isinstance(http_client, loaded.AsyncClient):
@@ -81,11 +81,11 @@ def library_of(http_client: object) -> Library | None:
 
 @functools.cache
 def in_one_piece(byte_stream: type[Any]) -> type[Any]:
-    """Return the class of a body in one piece, of which a library takes those of `byte_stream`.
+    """Return the class for a body in one piece, derived from a library's `byte_stream`.
 
-    Its own is a generator, which a failed or cancelled write leaves half run; trio does not
-    forgive that.  It is read once, so that a request which a transport of the caller's makes of
-    another, without its trace, and sends again has nothing in it.
+    The library's own iterates with a generator, which a failed or cancelled write leaves
+    unfinished, and that fails on trio.  The body can be read only once, so that a request which
+    a caller's transport copies, without its trace, and sends again has an empty body.
     """
 
     class BodyInOnePiece(byte_stream):  # type: ignore[misc]

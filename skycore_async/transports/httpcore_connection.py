@@ -1,11 +1,11 @@
 """One connection on httpcore, which carries one exchange after another.
 
-Strategy: a pool of httpcore's that may have one connection.  It connects, alone or through
-a proxy, speaks HTTP, and connects anew where the connection expired or ended while it was
-idle.  What it does not tell of an exchange our own streams do: see `network_backend`.
+Strategy: an httpcore pool of one connection.  It connects, directly or through a proxy, speaks
+HTTP, and connects anew if the connection expired or ended while it was idle.  Our own streams tell
+what httpcore does not tell of an exchange: see `network_backend`.
 
-Rule: a connection is clean, and may be used again, only where all that came is known to be
-the answer.  h11 keeps what came after it, and would take that for the next answer.
+Rule: a connection is clean, and may be used again, only if all received bytes are known to be the
+answer.  h11 keeps any bytes after it, and would take them for the next answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .network_backend import SEEN_WHOLE, NetworkBackend, Traffic
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _SIZE_OF_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]+)[^\r\n]*\r\n")
 
-# What httpcore raises has httpx's names, which users know.
+# httpcore's exceptions under httpx's names, which users know.
 _RAISED: Final = {
     getattr(httpcore, name): getattr(httpx, name)
     for name in (
@@ -85,7 +85,7 @@ class HTTPConnection:
         return Response(status=answer.status, headers=headers, body=body)
 
     async def aclose(self) -> None:
-        """Close it, even where the caller is cancelled, in time and without fail."""
+        """Close it, even if the caller is cancelled, in bounded time and without raising."""
         with anyio.move_on_after(CLOSING_TIME, shield=True):
             for close in (self._pool.aclose, self._backend.aclose):
                 with suppress(Exception):
@@ -120,7 +120,7 @@ def _of_httpcore(url: httpx.URL) -> httpcore.URL:
 
 
 def _parsed(request: Request) -> httpx.URL:
-    # A URL with a query holds the key and a text: it is not kept.
+    # A URL with a query holds the key and a text, so it is not cached.
     return httpx.URL(request.target) if request.query else _url(request.url)
 
 
@@ -131,7 +131,7 @@ def _url(url: str) -> httpx.URL:
 
 @functools.lru_cache(maxsize=1024)
 def _headers(host: bytes, length: int, *named: tuple[str, str]) -> list[tuple[bytes, bytes]]:
-    """Make the headers of a request, which are those of most others of its length."""
+    """Return the headers of a request, which most requests of its length share."""
     headers = [(b"Host", host), *((name.encode(), value.encode()) for name, value in named)]
     if length:
         headers.append((b"Content-Length", b"%d" % length))
@@ -139,7 +139,7 @@ def _headers(host: bytes, length: int, *named: tuple[str, str]) -> list[tuple[by
 
 
 def _is_all(came: bytearray, body: bytes, *, chunked: bool) -> bool:
-    """Return whether what came is a head and this body alone."""
+    """Return whether the received bytes are a head and this body, and nothing else."""
     head = _END_OF_HEAD.search(came)
     if head is None or len(came) > SEEN_WHOLE:
         return False

@@ -1,18 +1,18 @@
-"""The default transport, on httpx and its httpcore, for asyncio and trio; and one over a client.
+"""The default transport, on httpx and httpcore, for asyncio and trio; and one over a client.
 
-Strategy: a pool of our own.  Free connections are kept last in, first out, so that few stay
-warm and the others expire.  There are as many as exchanges at once, which is for the client
-to bound.
+Strategy: our own pool.  Free connections are kept last in, first out, so that few stay open and
+the others expire.  There are as many connections as concurrent exchanges, whose number the client
+bounds.
 
 Rules:
 
-* A connection whose exchange broke, timed out or was cancelled, or on which more came
-  than the answer, is closed and never used again: see `connection`.
-* `NotSent` takes proof: of a connection of ours, that nothing of the request was given to
-  its socket; of a caller's client, what httpcore's trace says, see `progress`.  The class
-  of an exception proves nothing by itself.
+* A connection whose exchange failed, timed out or was cancelled, or on which more than the answer
+  was received, is closed and never used again: see `httpcore_connection`.
+* `NotSent` needs proof: on our own connection, that no byte of the request was given to its
+  socket; over a caller's client, httpcore's trace, see `httpcore_trace`.  The class of an
+  exception proves nothing by itself.
 * An error is made in `failures`, and raised outside the `except` block.
-* What loads httpcore is loaded when a connection is made, and by no import.
+* Modules that load httpcore are loaded when a connection is made, not with this module.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from .tls import ssl_context
 if TYPE_CHECKING:
     from .httpcore_connection import HTTPConnection
 
-# Of the whole time, what waiting for a connection may take; so that httpx cleans
-# up, and says what it waited for, before the whole time is over.
+# The share of the whole timeout that waiting for a connection may take, so that httpx cleans up,
+# and says what it waited for, before the whole timeout is over.
 _CONNECTING_SHARE: Final = 0.8
 
-# How many connections an exchange over a caller's client finds used before: as many as a pool of
-# httpx's may have.  Beyond it, each is one that was made meanwhile, and the next would be, too.
+# The most used connections that an exchange over a caller's client may meet: as many as a pool of
+# httpx's may have.  Any more were made meanwhile, and so would the next be.
 _MOST_USED_BEFORE: Final = 100
 
 
@@ -65,7 +65,7 @@ class HttpxTransport:
         given, proxy = Secret(proxy) if isinstance(proxy, str) else proxy, None
         self._verify = ssl_context(verify)
         self._proxy = parse_proxy(given) if isinstance(given, Secret) else given
-        # One to begin with, so that a wrong proxy is an error here.
+        # Made here once, so that a wrong proxy raises an error here.
         self._free = [self._new_connection()]
         self._loop = TransportLoop()
         self._closed = False
@@ -74,8 +74,8 @@ class HttpxTransport:
     async def send(self, request: Request, *, timeout: float) -> Response:
         """Send `request` within `timeout` seconds, connecting included, and return its answer.
 
-        Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError where it is
-        closed, or belongs to another event loop or process.
+        Raises NotSent and OutcomeUnknown as a `Transport` does, and RuntimeError if it is closed,
+        or belongs to another event loop or process.
         """
         if self._closed:
             raise TransportUnusable("this transport is closed")
@@ -98,7 +98,7 @@ class HttpxTransport:
             await self._free.pop().aclose()
 
     def for_downloads(self) -> httpx.AsyncHTTPTransport:
-        """Return one of httpx's own, with the same certificates and proxy, for streams."""
+        """Return a transport of httpx's with the same certificates and proxy, for streams."""
         return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._proxy)
 
     def _new_connection(self) -> HTTPConnection:
@@ -108,17 +108,16 @@ class HttpxTransport:
 
 
 class HttpxClientTransport:
-    """Send over the caller's own `AsyncClient` of httpx or httpx2, the caller's to close.
+    """Send over the caller's `AsyncClient` of httpx or httpx2, which the caller closes.
 
-    Its pool, proxies, certificates, hooks, cookies and headers apply, other
-    than the headers that a request names itself.  Redirects are never followed,
-    whatever its settings, and where httpcore's connections are told to send a
-    request a second time, as by digest auth or a retry, they do not.
+    Its pool, proxies, certificates, hooks, cookies and headers apply, except that a request's own
+    headers come first.  Redirects are never followed, whatever its settings, and httpcore's
+    connections refuse to send a request a second time, as digest auth or a retry would.
 
-    Each request has a new connection of its own, which costs a handshake.  What a server sends
-    after an answer is in httpcore's hands, which would read it as the answer to the next
-    request; so there is no next one, nor was there one of the caller's before.  Over HTTP/2,
-    where an answer names its request, connections are shared.
+    Each request has a new connection, which costs a handshake.  httpcore would read bytes that a
+    server sends after an answer as the answer to the next request, so a connection carries only
+    one request, and none of the caller's before it.  Over HTTP/2, where an answer names its
+    request, connections are shared.
     """
 
     def __init__(self, http_client: AsyncHTTPClient, library: Library) -> None:
@@ -136,19 +135,19 @@ class HttpxClientTransport:
         return await _within(timeout, exchange, progress.proves_not_sent)
 
     async def aclose(self) -> None:
-        """Send nothing more; the connections are the caller's to close."""
+        """Send nothing more; the caller closes the connections."""
         self._closed = True
 
     def for_downloads(self) -> httpx.AsyncBaseTransport:
-        """Return one over the same client, for streams."""
+        """Return a transport over the same client, for streams."""
         return _ClientDownloads(self._http_client)
 
     async def _exchange(
         self, request: Request, timeout: float, progress: ExchangeProgress
     ) -> Response:
         response = await self._answered(request, timeout, progress)
-        # Raw, because a decoder that fails leaves generators half run, as above.  A
-        # caller's hook may have read the answer already.
+        # Raw, because a decoder that fails leaves generators unfinished.  A hook of the caller's
+        # may have read the answer already.
         read = response.aiter_bytes if response.is_stream_consumed else response.aiter_raw
         try:
             body = await read_body(read())
@@ -168,7 +167,7 @@ class HttpxClientTransport:
     async def _begin(
         self, request: Request, timeout: float, progress: ExchangeProgress
     ) -> httpx.Response:
-        # Writing and reading have the whole of the time, which is kept around them.
+        # Writing and reading may take the whole timeout, which is enforced around them.
         connecting = timeout * _CONNECTING_SHARE
         made = self._http_client.build_request(
             request.method,
@@ -190,13 +189,13 @@ class HttpxClientTransport:
 
 
 class _ClientDownloads(httpx.AsyncBaseTransport):
-    """Ask over a caller's client for files, without what authenticates to the API."""
+    """Request files over a caller's client, without the credentials for the API."""
 
     def __init__(self, http_client: AsyncHTTPClient) -> None:
         self._http_client = http_client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the answer, to be read as a stream; one of httpx2's is read alike."""
+        """Return the answer, to be read as a stream; httpx2's answers are read in the same way."""
         headers = {name: value for name, value in request.headers.items() if name != "host"}
         made = self._http_client.build_request("GET", str(request.url), headers=headers)
         for name in ("authorization", "cookie"):
@@ -210,7 +209,7 @@ async def _within(
     exchange: Callable[[], Awaitable[Response]],
     proves_not_sent: Callable[[Exception | None], bool],
 ) -> Response:
-    """Make an exchange, and say of one that failed or took too long what is proven of it."""
+    """Make an exchange; raise NotSent or OutcomeUnknown if it fails or takes too long."""
     if timeout <= 0:
         raise timed_out(timeout, not_sent=True)
     failure: NotSent | OutcomeUnknown | None = None
@@ -219,5 +218,5 @@ async def _within(
             return await exchange()
         except Exception as error:  # noqa: BLE001 - whatever it is, the message is in doubt
             failure = failed(error, not_sent=proves_not_sent(error))
-    # Raised out here, so that no context keeps the frames of the exchange.
+    # Raised outside of `except`, so that no context keeps the frames of the exchange.
     raise failure or timed_out(timeout, not_sent=proves_not_sent(None))

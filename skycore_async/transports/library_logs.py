@@ -1,14 +1,14 @@
-"""What HTTP libraries log of an exchange, without key, number and text, and without harm.
+"""Keep keys, numbers and texts out of what HTTP libraries log of an exchange.
 
-Strategy: a filter, the first of its logger, masks a record and hands it on itself.
+Strategy: a filter, the first of each logger, masks a record and passes it on itself.
 
 Rules:
 
-* Of a URL that has the API key in it nothing is left behind the key; of another text that has
-  it, as a document has, nothing at all.
-* The keys of clients are masked wherever they stand, as in a header of somebody else's making.
-* What a filter or handler of the program raises ends here.  Libraries log in the middle of an
-  exchange, and it would take the answer with it.
+* A URL with the API key in it is cut off at the key; any other text with the key, such as a
+  document, is left out whole.
+* The keys of clients are masked wherever they are, for example in somebody else's header.
+* An exception from a filter or handler of the program goes no further than this module: libraries
+  log in the middle of an exchange, and its answer would be lost.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from weakref import WeakValueDictionary
 from ..runtime.logs import report
 from ..runtime.secret import Secret
 
-# The key of a GET and all behind it, in its URL or in a URL that has that one in its own query.
+# The key of a GET and all after it, in its URL or in a URL with that URL in its query.
 _IN_URL: Final = re.compile(r"(api_key(?:=|%(?:25){0,3}3D))[^\s'\"]*", re.IGNORECASE)
-# Anywhere else, as in a document that an answer repeats, plain or escaped.
+# A key anywhere else, as in a document that an answer repeats, plain or escaped.
 _ELSEWHERE: Final = re.compile(r"(api_key)(?!=|%(?:25){0,3}3D|\w).*", re.IGNORECASE | re.DOTALL)
-# Of a proxy, in its URL.
+# The password of a proxy in its URL.
 _PASSWORD: Final = re.compile(r"(://)[^/@\s'\"]*@")
-# How httpcore shows an exception, which quotes what came.
+# httpcore's form of an exception, which quotes received bytes.
 _EXCEPTION: Final = re.compile(r"(exception=\w+)\(.*", re.DOTALL)
 
 
-# Without a lock, which a process that is forked would find held.
+# Without a lock, since a forked process could find it held.
 _keys: Final[WeakValueDictionary[int, Secret]] = WeakValueDictionary()
 
 
 def hide_key(key: Secret) -> None:
-    """Mask a key in what libraries log, for as long as it is there."""
+    """Mask a key in what libraries log, for as long as the key object lives."""
     _keys[id(key)] = key
 
 
@@ -72,7 +72,7 @@ _MASK: Final = _Mask()
 
 
 def mask_library_logs(*loggers: str) -> None:
-    """Mask what these loggers are given; naming one twice is no matter."""
+    """Mask the records of these loggers; a logger may be named twice."""
     for name in loggers:
         logger = logging.getLogger(name)
         if _MASK not in logger.filters:

@@ -1,20 +1,20 @@
-"""The network as httpcore is given it: all that a connection writes and reads passes here.
+"""The network backend for httpcore: all bytes that a connection writes and reads pass here.
 
-Strategy: httpcore asks a backend of ours for its streams.  They tell what httpcore does
-not: whether the request can have begun to leave, and what came after it.
+Strategy: httpcore gets its streams from our backend.  They tell what httpcore does not: whether
+the request can have begun to leave, and what was received after it.
 
-A stream keeps what is written until it is read from.  httpcore writes a request's head and
-its body each for itself, and each write is a system call and a wake-up of the server:
-together a fifth of what a message costs.
+A stream buffers writes until it is read from.  httpcore writes a request's head and its body
+separately, and each write is a system call and a wake-up of the server: together a fifth of the
+cost of a message.
 
 Rules:
 
-* The request can have left from just before its first byte is given to the socket on.  What
-  goes to a proxy before it is known by how it begins; everything else is the request.
-* A request leaves once: a second one of the same exchange is stopped before its first byte.
-* Anything that is left to be read makes a stream readable, so that httpcore closes it
-  instead of using it again: in the socket, or in what TLS has taken from there.
-* What fails is told by httpcore's exceptions, as it expects of a backend.
+* The request can have left from just before its first byte is given to the socket.  Bytes for a
+  proxy before it are recognised by their beginning; everything else is the request.
+* A request leaves once: a second one in the same exchange is stopped before its first byte.
+* Any bytes left to be read, in the socket or in TLS's buffer, make a stream readable, so that
+  httpcore closes it instead of using it again.
+* Failures are raised as httpcore's exceptions, as it expects of a backend.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ from .base import MAX_FRAMED
 from .socket_probe import Readiness, has_more
 from .tls import check_agreed, offer_http_1_1
 
-# To an HTTP proxy; to a SOCKS proxy, and the password to it.
+# The beginnings of bytes for an HTTP proxy, for a SOCKS proxy, and of its password.
 _TO_A_PROXY: Final = (b"CONNECT ", b"\x05", b"\x01")
 
-# Bytes up to which all that came was seen: of more, an event loop may hold some back.  Nor is
-# more kept: what frames an answer, as early ones do, can be longer than any answer may be.
+# Bytes up to which everything received was seen: of more, an event loop may hold some back.  No
+# more than that is kept: the framing of an answer, such as early answers, can be longer than any
+# answer.
 SEEN_WHOLE: Final = 16 * 1024
 
 
 class Traffic:
-    """What went over a connection in one exchange."""
+    """The bytes over a connection in one exchange."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Begin an exchange, of which nothing has left and nothing has come."""
+        """Begin an exchange: nothing has left, and nothing was received."""
         self.request_left = False
         self.came = bytearray()
         self._count = 0
 
     def leaves(self, data: bytes) -> None:
-        """Take note that `data` is about to leave."""
+        """Note that `data` is about to leave."""
         if data.startswith(_TO_A_PROXY):
             return
         if self.request_left:
@@ -64,9 +65,9 @@ class Traffic:
         self._count = 0
 
     def comes(self, data: bytes) -> None:
-        """Keep what came, until it is more than was seen whole.
+        """Keep received bytes, up to the size that is known to be seen whole.
 
-        Raises httpcore.RemoteProtocolError where it is more than an answer can be.
+        Raises httpcore.RemoteProtocolError if there are more than an answer can have.
         """
         self._count += len(data)
         if self._count > MAX_FRAMED:
@@ -76,7 +77,7 @@ class Traffic:
 
 
 class NetworkBackend(httpcore.AsyncNetworkBackend):
-    """What makes the streams of one connection, one at a time."""
+    """Makes the streams of one connection, one at a time."""
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
@@ -85,20 +86,20 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *_: object, **__: object
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to a host, whose socket has no settings but the usual ones."""
+        """Connect to a host, with the usual socket options only."""
         with _connecting(), anyio.fail_after(timeout):
             self._socket = stream = await anyio.connect_tcp(host, port)
         probe = Readiness(stream.extra(SocketAttribute.raw_socket))  # noqa: S610
         return _Stream(stream, self._traffic, probe.is_readable)
 
     async def aclose(self) -> None:
-        """Close the socket, which httpcore forgets where a handshake fails or is cancelled."""
+        """Close the socket, which httpcore forgets if a handshake fails or is cancelled."""
         if self._socket is not None:
             await self._socket.aclose()
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that keeps what is written until it is read from."""
+    """A stream that buffers writes until it is read from."""
 
     def __init__(
         self, stream: ByteStream, traffic: Traffic, is_readable: Callable[[], bool]

@@ -1,6 +1,6 @@
 """The proxy that a transport goes through: given, or named by the environment.
 
-Rule: the text of one may hold a password, which is in no error, and in no frame of one.
+Rule: a proxy's URL may hold a password, which is in no error, and in no frame of a traceback.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class HTTPProxy:
 
     @classmethod
     def of(cls, proxy: httpx.Proxy) -> HTTPProxy:
-        """Make it of httpx's.  Raises ConfigurationError where it is a SOCKS proxy."""
+        """Make it from httpx's.  Raises ConfigurationError if it is a SOCKS proxy."""
         if proxy.url.scheme not in _WITH_PORTS:
             raise ConfigurationError("proxy: for one of SOCKS there is HttpxTransport")
         headers = list(proxy.headers.raw)
@@ -46,7 +46,7 @@ class HTTPProxy:
 
 
 def parse_proxy(given: Secret) -> httpx.Proxy:
-    """Return the proxy of this URL.  Raises ConfigurationError where it is none."""
+    """Return the proxy of this URL.  Raises ConfigurationError if it is not a proxy's."""
     proxy = None
     with suppress(httpx.InvalidURL, ValueError):
         proxy = httpx.Proxy(given.reveal())
@@ -59,17 +59,17 @@ def parse_proxy(given: Secret) -> httpx.Proxy:
 def environment_proxy(base_url: str) -> httpx.Proxy | None:
     """Return the proxy that the environment names for an address.
 
-    HTTPS_PROXY, HTTP_PROXY and ALL_PROXY name one, NO_PROXY makes exceptions, and
-    what is on this machine needs none.
+    HTTPS_PROXY, HTTP_PROXY and ALL_PROXY name one, NO_PROXY makes exceptions, and an address on
+    this machine needs none.
 
-    Raises ConfigurationError where what is named is none.
+    Raises ConfigurationError if the environment names no valid proxy.
     """
     named = _named_for(base_url)
     return None if named is None else parse_proxy(named)
 
 
 def check_same_proxy(base_url: str, other_url: str) -> None:
-    """Raise ConfigurationError where the environment names another proxy for another address."""
+    """Raise ConfigurationError if the environment names another proxy for another address."""
     first, second = _named_for(base_url), _named_for(other_url)
     if (first and first.reveal()) != (second and second.reveal()):
         raise ConfigurationError(

@@ -1,8 +1,7 @@
-"""A request as it goes over the wire, and to where.  No I/O.
+"""A request as bytes for the wire, and its destination.  No I/O.
 
-Strategy: the head of a POST is the same as that of nearly every other one of its length, so
-h11, which checks it, writes it once.  A URL with a query holds the key and a text: what is
-made of that is not kept.
+Strategy: nearly all POSTs of one length have the same head, so h11, which checks it, writes it
+once.  A URL with a query holds the key and a text, so the head of a GET is not cached.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @attrs.frozen(cache_hash=True)
 class Origin:
-    """Whom a request is for."""
+    """The host that a request is for."""
 
     scheme: str
     host: str
@@ -30,23 +29,23 @@ class Origin:
 
     @property
     def is_secure(self) -> bool:
-        """Whether TLS is spoken to it."""
+        """Whether it is reached over TLS."""
         return self.scheme == "https"
 
 
 @attrs.frozen
 class Written:
-    """A request as bytes, its body apart, and its origin."""
+    """A request as bytes, with its body separate, and its origin."""
 
     origin: Origin
     head: bytes = attrs.field(repr=False)
 
 
 def write_head(request: Request, *, for_proxy: Headers | None = None) -> Written:
-    """Write the head of a request; `for_proxy` has the headers for a proxy that forwards it.
+    """Return the head of a request; `for_proxy` has the headers for a proxy that forwards it.
 
-    Raises httpx.InvalidURL, httpx.UnsupportedProtocol or h11.LocalProtocolError where it
-    cannot be sent.
+    Raises httpx.InvalidURL, httpx.UnsupportedProtocol or h11.LocalProtocolError if it cannot be
+    sent.
     """
     named = tuple(request.headers.items())
     if request.query:
@@ -77,12 +76,12 @@ def _write(
 
 
 def origin_of(url: httpx.URL) -> Origin:
-    """Return whom a URL of http or https is for."""
+    """Return the origin of an http or https URL."""
     return Origin(url.scheme, url.raw_host.decode(), url.port or _PORTS[url.scheme])
 
 
 def write_connect(origin: Origin, for_proxy: Headers) -> bytes:
-    """Write what opens a tunnel through a proxy."""
+    """Return the CONNECT that opens a tunnel through a proxy."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     target = f"{host}:{origin.port}".encode()
     headers = [(b"Host", target), (b"Accept", b"*/*"), *for_proxy]

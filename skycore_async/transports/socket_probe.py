@@ -1,4 +1,4 @@
-"""Whether there is something to read on a socket: an end, or an answer to nobody's question."""
+"""Whether a socket has anything to read: its end, or bytes that no request asked for."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Readiness:
-    """A look at one socket, which costs little enough to be taken before each use of it."""
+    """A check of one socket, cheap enough to be made before each use."""
 
     def __init__(self, sock: HasFileno) -> None:
         self._socket = sock
         self._poll: Callable[[float], Sequence[object]] | None = None
 
     def is_readable(self) -> bool:
-        """Return whether a read would return at once, whether or not the event loop knows of it.
+        """Return whether a read would return at once, even if the event loop does not know it yet.
 
-        A closed socket reads as one at its end.
+        A closed socket counts as readable.
         """
         fileno = self._socket.fileno()
         if fileno < 0:
@@ -41,7 +41,7 @@ def _poll(fileno: int) -> Callable[[float], Sequence[object]]:
 
 
 def has_more(tls: ssl.SSLObject) -> bool:
-    """Return whether TLS has an end, or more to be read, of what was taken from the socket."""
+    """Return whether TLS has buffered more bytes, or the end, from the socket."""
     try:
         tls.read(1)
     except ssl.SSLError as error:

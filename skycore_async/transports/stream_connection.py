@@ -1,6 +1,6 @@
 """One HTTP connection over a stream of anyio's, for trio.
 
-Rules are those of `asyncio_connection`.
+The rules are those of `asyncio_connection`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAST_LOOK: Final = 0.1  # seconds for what came in time, and is not read yet
 
 
 class StreamConnection:
-    """A connection that was made, which carries one exchange after another."""
+    """An open connection, which carries one exchange after another."""
 
     def __init__(self, stream: ByteStream) -> None:
         self.written = False
@@ -45,7 +45,7 @@ class StreamConnection:
     async def exchange(
         self, request: bytes, reader: AnswerReader, timeout: float
     ) -> Response | None:
-        """Write a request, once, and return its answer; None where none comes in time."""
+        """Write a request, once, and return its answer, or None if none comes in time."""
         is_out = False
         with anyio.move_on_after(timeout):
             self.written = True
@@ -65,7 +65,7 @@ class StreamConnection:
         return reader.end()
 
     async def _send(self, request: bytes) -> None:
-        """Send it; at once, where it goes into the socket whole, as it nearly always does."""
+        """Send it, without waiting if the socket takes it whole, as it nearly always does."""
         if not self._tls:
             with suppress(BlockingIOError, InterruptedError):
                 request = request[self._socket.send(request) :]
@@ -73,7 +73,7 @@ class StreamConnection:
             await self._stream.send(request)
 
     async def _receive(self) -> bytes:
-        """Return what comes; nothing at the end."""
+        """Return received bytes, empty at the end."""
         if not self._tls:
             await anyio.wait_readable(self._socket)
             with suppress(BlockingIOError, InterruptedError):
@@ -84,17 +84,17 @@ class StreamConnection:
             return b""
 
     def is_usable(self) -> bool:
-        """Return whether it stands, and nothing came over it since the last answer."""
+        """Return whether it is open, and nothing was received since the last answer."""
         return not (any(map(has_more, self._tls)) or self._readiness.is_readable())
 
     async def aclose(self) -> None:
-        """Break it off, without a word to the other side, as httpx does."""
+        """Abort it, without notice to the other side, as httpx does."""
         await anyio.aclose_forcefully(self._stream)
 
 
 async def connect(host: str, port: int) -> StreamConnection:
     """Connect to the first address of a host that answers.
 
-    Raises OSError where none does.
+    Raises OSError if none answers.
     """
     return StreamConnection(await anyio.connect_tcp(host, port))

@@ -1,12 +1,12 @@
-"""Whom a transport trusts.
+"""The certificates that a transport trusts, and the protocol it agrees on.
 
 Rules:
 
-* What the environment and certifi name is loaded once in a program, which takes some
-  20 ms each time, and is shared by all its transports.
-* HTTP/1.1 is offered at each handshake, and what was agreed is looked at after it.  A context may
-  be another client's as well, as one of httpx's that offers HTTP/2 over it, and what is offered is
-  the context's: of a request in HTTP/1.1 to who speaks HTTP/2 nobody can tell what became.
+* The certificates that the environment and certifi name are loaded once in a program and shared by
+  all its transports, since loading takes some 20 ms.
+* Each handshake offers HTTP/1.1, and the agreed protocol is checked after it.  The offer is stored
+  in the context, which another client, such as httpx's, may share and use to offer HTTP/2; and the
+  outcome of a request in HTTP/1.1 to a server that speaks HTTP/2 is unknown.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def ssl_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:
 
 
 def offer_http_1_1(context: ssl.SSLContext) -> None:
-    """Have the next handshake offer HTTP/1.1 alone, as httpx does."""
+    """Make the next handshake offer only HTTP/1.1, as httpx does."""
     context.set_alpn_protocols([_HTTP_1_1])
 
 
 def check_agreed(tls: ssl.SSLObject) -> None:
-    """Raise httpx.ConnectError where a handshake ended with another protocol."""
+    """Raise httpx.ConnectError if a handshake agreed on another protocol."""
     if tls.selected_alpn_protocol() not in {_HTTP_1_1, None}:
         raise httpx.ConnectError(OTHER_PROTOCOL)
 
