@@ -1,4 +1,4 @@
-"""What ledger, rate limit and campaigns share in PostgreSQL: the connection and the tables.
+"""The PostgreSQL connection and tables that the ledger, rate limit and campaigns share.
 
 Needs the extra `postgres`.
 """

@@ -1,6 +1,6 @@
-"""Transactions that the database ended because they waited for each other, begun anew.
+"""Repeat transactions that the database ended because of a deadlock.
 
-Rule: a step writes nothing but in its transaction, so that it can be taken again.
+Rule: a step writes only in its transaction, so that it can be repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST: Final = 10  # in a row, after which it is no coincidence
 
 
 def transact(connection: Connection, step: Callable[[], T]) -> T:
-    """Return what a step returns in a transaction, which is begun anew where it collides."""
+    """Run a step in a transaction, again if it collides with others, and return its result."""
     for collisions in itertools.count():
         try:
             with connection.transaction():

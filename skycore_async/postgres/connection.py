@@ -1,23 +1,23 @@
-"""A way to the database: how it is reached, how long, and what is said where it is not.
+"""The connection to the database: how it is made, its timeouts, and the errors if it fails.
 
-Strategy: plain synchronous connections of psycopg, used from worker threads, so
-that asyncio and trio are served alike.
+Strategy: plain synchronous connections of psycopg, used from worker threads, so that they serve
+asyncio and trio alike.
 
 Rules:
 
-* A connection is lost sooner than it hangs: the system's own timers are set so
-  that a database which went away is noticed within half a minute.
-* The password in a DSN is in no error, no `repr` and no frame of a traceback: what psycopg
-  raises goes on without its frames, and where it quotes what it was given, without its text.
-* What is committed is on the disk: `synchronous_commit` is set, and read back, and a
-  server with `fsync` off is refused, as is a table that is not logged.  A synchronous standby
-  has it as well, see `watched_connection`.
-* It keeps every text: a database in another encoding than UTF-8 is refused, and nothing else is
-  spoken to it.
-* What writes has a session of the server's to itself: settings, locks and prepared
-  statements are its own.  What only reads needs none, and sets nothing.
-* What writes stays with no server that takes no writes, as a standby that is met in the middle
-  of a failover: its connection would last, and the primary would be elsewhere.
+* A dead connection fails instead of hanging: the system's timers are set so that a database that
+  went away is noticed within half a minute.
+* The password in a DSN is in no error, no `repr` and no frame of a traceback: psycopg's exceptions
+  are passed on without their frames, and without their text if it quotes what it was given.
+* A committed transaction is on the disk: `synchronous_commit` is set and read back, and a server
+  with `fsync` off is refused, as is an unlogged table.  A synchronous standby has the transaction
+  as well, see `watched_connection`.
+* The database can store every text: one in another encoding than UTF-8 is refused, and connections
+  use UTF-8.
+* A connection that writes has a server session to itself, with its own settings, locks and
+  prepared statements.  A connection that only reads needs none, and sets nothing.
+* A connection that is to write is not kept to a read-only server, such as a standby during a
+  failover: it would stay there while the primary is elsewhere.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
 from .watched_connection import WatchedConnection
 
-# In seconds, but for the last, which is in milliseconds; what a DSN says itself counts.
+# In seconds, except the last, in milliseconds; the DSN's own settings take precedence.
 _TIMERS: Final[dict[str, Any]] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -46,15 +46,14 @@ _TIMERS: Final[dict[str, Any]] = {
     "tcp_user_timeout": 25_000,
 }
 _UTF8: Final = "UTF8"
-# Whatever PGCLIENTENCODING or a DSN says: every key and every text of a handset can be written.
+# Overrides PGCLIENTENCODING and the DSN, so that every key and every text can be written.
 _ENCODING: Final = {"client_encoding": _UTF8}
-# Whatever the server's defaults are: what a step goes by is read after it got its locks.
-# A process that was stopped in the middle of a transaction keeps nobody out for long.  What is
-# told by a warning is heard, as that what was committed is on no standby.
-# A statement is planned once, perhaps when its table is nearly empty, and run for as long as
-# the connection lives: rows are found by an index from the first on, as with a full table.  Up to
-# version 17 the planner then takes the smallest statement for a huge one, whose compiling (`jit`)
-# costs half a second each time that it is executed.
+# These override the server's defaults.  A step reads its data after it got its locks (`read
+# committed`).  A process that was suspended in a transaction does not block others for long.
+# Warnings are sent, such as that committed data is on no standby.  A statement is planned once,
+# perhaps when its table is nearly empty, and used for as long as the connection lives, so rows are
+# found by an index from the start, as with a full table.  Up to version 17 the planner then takes
+# the smallest statement for a huge one, whose compiling (`jit`) costs half a second each time.
 _SETTINGS: Final = (
     f"SET client_encoding = '{_UTF8}'; SET synchronous_commit = on;"
     " SET default_transaction_isolation = 'read committed';"
@@ -62,7 +61,7 @@ _SETTINGS: Final = (
     " SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
     " SET jit = off"
 )
-# The row of a shared rate is made anew where it is gone.
+# The row of a shared rate is created anew if it is gone.
 _UNLOGGED: Final = """
 SELECT oid::regclass::text FROM pg_class
 WHERE relnamespace = to_regnamespace('skycore') AND relpersistence = 'u' AND relkind = 'r'
@@ -72,9 +71,9 @@ _PREPARE_AFTER: Final = 5  # times that a statement is executed; the default of 
 
 
 class Database:
-    """The database that `dsn` names, as a URL or as words of libpq.
+    """The database that `dsn` names, as a URL or as keywords of libpq.
 
-    Raises ConfigurationError where that is no DSN.
+    Raises ConfigurationError if that is no DSN.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -87,17 +86,17 @@ class Database:
 
     @property
     def conninfo(self) -> str:
-        """How to connect, in words of libpq; the password is among them."""
+        """How to connect, as keywords of libpq, including the password."""
         return self._conninfo.reveal()
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
     def connect(self) -> Connection:
-        """Connect, with every statement a transaction of its own unless one is begun.
+        """Connect, with autocommit unless a transaction is begun.
 
-        Raises psycopg.OperationalError where it cannot be reached, and UnfitSession where
-        a pooler in between keeps no sessions, or it takes no writes.
+        Raises psycopg.OperationalError if it cannot be reached, and UnfitSession if a pooler in
+        between keeps no sessions, or it takes no writes.
         """
         return self._without_frames(self._connect)
 
@@ -112,7 +111,7 @@ class Database:
         return connection
 
     def _without_frames(self, connect: Callable[[], Connection]) -> Connection:
-        """Connect; an error has none of the frames of psycopg, which hold the password."""
+        """Connect; errors are raised without psycopg's frames, which hold the password."""
         try:
             return connect()
         except psycopg.Error as error:
@@ -120,10 +119,10 @@ class Database:
         raise failure
 
     def connect_again(self) -> Connection:
-        """Connect where a connection was lost, perhaps to another server, or to other tables.
+        """Connect after a connection was lost, perhaps to another server, or to other tables.
 
-        Raises psycopg.OperationalError as `connect` does, and LedgerError where what is written
-        cannot be relied on any more.
+        Raises psycopg.OperationalError as `connect` does, and LedgerError if writes cannot be
+        relied on any more.
         """
         connection = self.connect()
         with closed_on_error(connection):
@@ -131,10 +130,10 @@ class Database:
         return connection
 
     def open(self) -> Connection:
-        """Connect, and check that what is written can be relied on.
+        """Connect, and check that writes can be relied on.
 
-        Raises LedgerError where it cannot be reached, forgets what it acknowledged,
-        or lacks the tables.
+        Raises LedgerError if it cannot be reached, can lose what it acknowledged, or lacks the
+        tables.
         """
         return self._opened(self.connect, self._check)
 
@@ -148,12 +147,12 @@ class Database:
     def open_to_read(self) -> Connection:
         """Connect for transactions that only read, which a standby and any pooler allow.
 
-        Raises LedgerError where it cannot be reached, or lacks the tables.
+        Raises LedgerError if it cannot be reached, or lacks the tables.
         """
         return self._opened(lambda: self._without_frames(self._connect_plainly), check)
 
     def open_beside(self) -> Connection:
-        """Connect as `open_to_read` does, and to no standby, which may lack what was written."""
+        """Connect as `open_to_read` does, but to no standby, which may lack recent writes."""
         return self._opened(lambda: self._without_frames(self._connect_beside), check)
 
     def _connect_beside(self) -> Connection:
@@ -163,7 +162,8 @@ class Database:
         return connection
 
     def _connect_plainly(self) -> Connection:
-        # Through a pooler the next transaction may be in a session that lacks what was prepared.
+        # Through a pooler the next transaction may be in a session without the prepared
+        # statements.
         connection = WatchedConnection.connect(
             self.conninfo, autocommit=True, prepare_threshold=None
         )
@@ -213,7 +213,7 @@ class Database:
 
 @contextmanager
 def closed_on_error(connection: Connection) -> Iterator[None]:
-    """Close a connection that nobody is given, as something is wrong with it."""
+    """Close a connection if the block fails, since nobody will get it."""
     try:
         yield
     except BaseException:
@@ -222,7 +222,7 @@ def closed_on_error(connection: Connection) -> Iterator[None]:
 
 
 def _read(given: Secret) -> tuple[str, Secret, str]:
-    """Return a database's name, how to connect to it, and what is wrong with the DSN, if it is."""
+    """Return a database's name, how to connect to it, and any fault of the DSN."""
     words: dict[str, Any] = {}
     wrong = ""
     try:
@@ -257,7 +257,7 @@ _RIGHTS: Final = (
 
 
 def refusal(name: str, error: Exception) -> ConfigurationError | None:
-    """Return what to do where the database `name` will refuse the same again; None elsewhere."""
+    """Return the error if the database `name` would refuse the same again, otherwise None."""
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         advice = _RIGHTS
     elif isinstance(error, psycopg.ProgrammingError | psycopg.NotSupportedError):
@@ -271,12 +271,12 @@ def refusal(name: str, error: Exception) -> ConfigurationError | None:
     return ConfigurationError(f"{name}: {describe_error(error)}; {advice}; then start it again")
 
 
-# Of SQLSTATE, the classes whose texts quote what was given: data exceptions, and violations.
+# The SQLSTATE classes whose texts quote data: data exceptions, and constraint violations.
 _QUOTING: Final = ("22", "23")
 
 
 def describe_error(error: Exception) -> str:
-    """Return the first line of what the server or its library said; less where it quotes data."""
+    """Return the first line of the server's or libpq's message; less of it if it quotes data."""
     name, state = type(error).__name__, getattr(error, "sqlstate", None)
     if state and state.startswith(_QUOTING):
         return f"{name} (SQLSTATE {state})"
@@ -291,7 +291,7 @@ IS_READ_ONLY: Final = "SHOW transaction_read_only"
 
 
 def check_writable(found: tuple[Any, ...] | None) -> None:
-    """Raise UnfitSession where a server takes no writes, as `IS_READ_ONLY` found it."""
+    """Raise UnfitSession if a server is read-only, as `IS_READ_ONLY` found."""
     if found != ("off",):
         raise UnfitSession(_ANOTHER)
 
@@ -308,13 +308,13 @@ _ADVICE: Final = (
 
 
 def advised(error: Exception) -> str:
-    """Return what `describe_error` does, and what to do where it is known."""
+    """Return `describe_error`'s text, with advice if there is any."""
     advice = next((f"; {known}" for kind, known in _ADVICE if isinstance(error, kind)), "")
     return describe_error(error) + advice
 
 
 def write_failure(name: str, error: Exception) -> Exception:
-    """Return what is raised where the database `name` could not be written."""
+    """Return the error to raise if the database `name` could not be written."""
     if not isinstance(error, psycopg.Error):
         return error
     if isinstance(error, psycopg.errors.ProgramLimitExceeded):  # of this message alone
@@ -324,9 +324,9 @@ def write_failure(name: str, error: Exception) -> Exception:
 
 
 def cleaned(error: psycopg.Error) -> psycopg.Error:
-    """Return an error of psycopg's with what may be shown of it alone, and without its frames.
+    """Return a copy of a psycopg error with its safe text only, and without its frames.
 
-    Its details quote a key and a number, and its frames hold those and the password.
+    The original's details quote a key and a number; its frames hold those and the password.
     """
     said = describe_error(error)
     error.__init__(said)  # type: ignore[misc] # which forgets the details, too

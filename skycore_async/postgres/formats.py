@@ -1,13 +1,13 @@
-"""In which form values come: the same, whatever the server, the database or the role has set.
+"""The format of values: the same whatever the server, the database or the role has set.
 
 Rules:
 
-* Dates come as ISO 8601 has them, as psycopg reads no other, and numbers with all their digits:
-  with fewer, the time at which an attempt began is the time of none.
-* What is given as NULL in an array is nothing, and not the word, as `array_nulls` of a role from
-  the times of PostgreSQL 8.1 has it.
-* Through a pooler, what is set for a look may be somebody else's afterwards: it is set for that
-  transaction alone.
+* Dates are in ISO 8601, the only format that psycopg reads, and numbers have all their digits:
+  with fewer, the start time of an attempt would match no attempt.
+* NULL in an array is a null, not the text "NULL", which `array_nulls = off` (a setting from before
+  PostgreSQL 8.2) would make of it.
+* Through a pooler, another client may get the session afterwards, so settings for reading are made
+  for the one transaction only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOOK: Final = (
 
 @contextmanager
 def one_moment(connection: Connection) -> Iterator[None]:
-    """Have all that is asked be of one moment, in a transaction that only reads."""
+    """Run a read-only transaction whose queries all see the same snapshot."""
     with connection.transaction():
         connection.execute(_LOOK, prepare=False)  # which several statements cannot be
         yield

@@ -1,11 +1,11 @@
-"""What a database is called, without its password.
+"""The name of a database, without its password.
 
 Rules:
 
-* Two databases have two names, as what is known of one is not known of the other: who was sent
-  to, and who said STOP.  So the name says the port, where it is another than the usual one.
-* What the DSN leaves out is taken from where libpq takes it: from the environment, or from the
-  service that is named, which is said by its name.
+* Two databases have two names, since each knows its own recipients and its own opt-outs.  So the
+  name has the port, unless it is the usual one.
+* What the DSN leaves out comes from where libpq takes it: the environment, or a named service,
+  which appears by its name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _USUAL: Final = {"", "5432"}  # ports
 
 
 def name_of(words: Mapping[str, Any]) -> str:
-    """Return the name of the database that words of libpq lead to."""
+    """Return the name of the database for keywords of libpq."""
     known = {**_defaults(), **{word: value for word, value in words.items() if value}}
     name = known.get("dbname") or words.get("user") or "(default)"
     place = known.get("host") or known.get("hostaddr") or "its default place"
@@ -30,6 +30,6 @@ def name_of(words: Mapping[str, Any]) -> str:
 
 
 def _defaults() -> dict[str, str]:
-    """Return what libpq takes for what it is not told, as PGHOST says."""
+    """Return libpq's defaults, for example from PGHOST."""
     found = Conninfo.get_defaults()
     return {each.keyword.decode(): each.val.decode() for each in found if each.val}

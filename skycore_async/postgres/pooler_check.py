@@ -1,19 +1,18 @@
-"""Whether a connection is one session of the server, or a pooler gives it now this, now that.
+"""Check that a connection keeps one server session, which some poolers do not.
 
-Strategy: a pooler names a process of its own to whoever connects, and the server names the
-one that serves the session.  Where they are the same there is no pooler.  Where they are
-not, two connections are compared: as long as a session is its connection's alone, no two
-have the same one, and none has two.
+Strategy: on connecting, a pooler reports a process id of its own, and the server can be asked for
+the one that serves the session.  If they are equal, there is no pooler.  If not, two connections
+are compared: if each keeps its session, no two share a server process, and none has two.
 
 Rules:
 
 * A pooler that keeps sessions, as PgBouncer does with `pool_mode = session`, is fine.
-* Where a second connection cannot be had, or gets no session in time, nothing is proven:
-  such a pooler has given out all that it has, the first one's among them.
-* A session that a pooler keeps may have been somebody else's before, and not every pooler cleans
-  it: what they set, prepared or locked is discarded.
-* What was set is read back: whatever it is that resets it, what is committed is on the
-  disk, or is not committed.
+* If a second connection cannot be made, or gets no session in time, nothing is proven: the pooler
+  has given out all its sessions, the first one's among them.
+* A pooled session may have been another client's before, and not every pooler cleans it: settings,
+  prepared statements and locks of that client are discarded.
+* Settings are read back: whatever may reset them, a transaction is on the disk, or is not
+  committed.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import ExecStatus
 
-# Seconds before each query of a round: a pooler may hand an answer on before it has the session
-# back, and have another take its place meanwhile.
+# Seconds before each query of a round: a pooler may pass an answer on before it has the session
+# back, and use another session meanwhile.
 _PAUSES: Final = (0.0, 0.02, 0.1)
 _WAIT: Final = 2.0  # seconds for the second connection to get a session
-# Under these what is committed is on the server's disk, and on that of a synchronous standby.
+# With these values committed data is on the disks of the server and a synchronous standby.
 _DURABLE: Final = frozenset({"on", "remote_apply"})
 _PROCESS: Final = "SELECT pg_backend_pid()"
 _CLEAN: Final = "DISCARD ALL"
 
 
 class UnfitSession(psycopg.OperationalError):
-    """The connection does not keep what it is set to, so that nothing is safe over it."""
+    """The connection does not keep its settings, so that nothing is safe over it."""
 
 
 def check_session(
     connection: psycopg.Connection[Any], connect: Callable[[], psycopg.Connection[Any]]
 ) -> None:
-    """Raise UnfitSession where a pooler in between keeps no sessions; `connect` makes another.
+    """Raise UnfitSession if a pooler in between keeps no sessions; `connect` connects again.
 
-    What others left in a session that a pooler keeps is discarded.
+    Whatever other clients left in a pooled session is discarded.
     """
     first = _process(connection)
     if first == connection.info.backend_pid:
@@ -58,12 +57,12 @@ def check_session(
             " and prepared statements are lost or others': connect to the server itself, or with"
             " pool_mode = session"
         )
-    # By itself, as it cannot be in a transaction, which several statements at once are.
+    # A separate query, since several statements at once are a transaction, which it cannot be in.
     connection.execute(_CLEAN, prepare=False)
 
 
 def check_durable(found: tuple[Any, ...] | None) -> None:
-    """Raise UnfitSession unless `synchronous_commit`, as it was read, keeps what is committed."""
+    """Raise UnfitSession unless this value of `synchronous_commit` keeps committed data."""
     if found is None or found[0] not in _DURABLE:
         raise UnfitSession(
             "synchronous_commit was set to on, and is not any more: something in between resets"
@@ -76,7 +75,7 @@ def _is_shared(
     first: int,
     connect: Callable[[], psycopg.Connection[Any]],
 ) -> bool:
-    """Return whether the server's process `first` serves another connection, too."""
+    """Return whether the server process `first` serves another connection, too."""
     try:
         other = connect()
     except psycopg.Error:
@@ -94,13 +93,13 @@ def _is_shared(
 
 
 def _process(connection: psycopg.Connection[Any]) -> int:
-    """Return the server's process that serves a connection."""
+    """Return the server process that serves a connection."""
     (process,) = connection.execute(_PROCESS, prepare=False).fetchone() or (0,)
     return int(process)
 
 
 def _process_in_time(connection: psycopg.Connection[Any]) -> int | None:
-    """Return the server's process that serves a connection; None where none does in time."""
+    """Return the server process that serves a connection; None if none does in time."""
     pgconn, found, until = connection.pgconn, None, time.monotonic() + _WAIT
     with selectors.DefaultSelector() as selector, suppress(psycopg.Error):  # it was lost
         selector.register(pgconn.socket, selectors.EVENT_READ)

@@ -1,17 +1,16 @@
-"""The tables in PostgreSQL, made and migrated on the operator's word alone.
+"""The tables in PostgreSQL, created and migrated only when the operator asks for it.
 
 Rules:
 
-* Everything is in a schema of its own, `skycore`, so that it can share a database.
-* Nothing is made or changed by opening a ledger: `migrate` does, and `skycore
-  cluster migrate` calls it.
-* New tables are made by every migration in order, so that what a migration leads to
-  is what new tables are.
-* What has the database open goes by the tables as they are: no migration is begun while it
-  lives.  Who asks for the version while one goes on is told once it has ended.
-* A submission is what the provider knows by a tracking id.  Who learns of one
-  first, an answer or a postback, writes its row, and who comes second finds it
-  there: the row is what makes them wait for each other.
+* Everything is in a separate schema, `skycore`, so that it can share a database.
+* Opening a ledger creates and changes nothing: `migrate` does, which `skycore cluster migrate`
+  calls.
+* New tables are created by all migrations in order, so that they equal migrated ones.
+* A process that has the database open relies on the tables as they are: no migration begins while
+  it lives.  Asking for the version waits for a migration that is running.
+* A submission is what the provider knows by a tracking id.  Whichever comes first, the answer or a
+  postback, writes the submission's row, and the other finds it: the row makes them wait for each
+  other.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @cache
 def migrations() -> tuple[str, ...]:
-    """Return the scripts that lead from one version to the next, the first from none to 1."""
+    """Return the scripts from each version to the next, the first from no tables to version 1."""
     files = resources.files("skycore_async.postgres").joinpath("migrations").iterdir()
     scripts = sorted((file.name, file) for file in files if file.name.endswith(".sql"))
     return tuple(file.read_text("utf-8") for _, file in scripts)
@@ -46,7 +45,7 @@ VERSION: Final = len(migrations())
 
 
 def version_of(connection: Connection) -> int:
-    """Return the version of the schema, 0 where there is none."""
+    """Return the version of the schema, 0 if there is none."""
     row = connection.execute("SELECT to_regclass('skycore.version') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         return 0
@@ -55,10 +54,10 @@ def version_of(connection: Connection) -> int:
 
 
 def migrate(connection: Connection) -> tuple[int, int]:
-    """Make the tables, or bring them up to date; return the versions before and after.
+    """Create the tables, or bring them up to date; return the versions before and after.
 
-    Raises LedgerError where they are of a newer version than this one knows, or are to be
-    changed while a process has the database open.
+    Raises LedgerError if their version is newer than this package knows, or if they would change
+    while a process has the database open.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -79,7 +78,7 @@ def migrate(connection: Connection) -> tuple[int, int]:
 
 
 def check(connection: Connection) -> None:
-    """Raise LedgerError unless the tables are there, in the version that this one knows."""
+    """Raise LedgerError unless the tables exist, in the version that this package knows."""
     version = version_of(connection)
     _refuse_newer(version)
     if version != VERSION:

@@ -1,12 +1,12 @@
-"""A connection on which a commit counts only once a synchronous standby has it.
+"""A connection on which a commit counts only when a synchronous standby has it, too.
 
-Strategy: who cancels a commit that waits for its standby, as by pg_cancel_backend, ends the
-waiting, and not the commit: it is on this server alone, and the server says so in a warning.
-What follows from it would be sent, and after a failover be sent again.  So the connection is
-closed, as if it had been lost at the commit: whoever uses it finds out what was written, and
-writes on.
+Strategy: cancelling a commit that waits for its standby, as by pg_cancel_backend, ends the wait
+but not the commit: it is on this server only, and the server says so in a warning.  A message
+would be sent on the strength of it, and sent again after a failover.  So the connection is closed,
+as if it had been lost at the commit: its user then finds out what was written, and goes on from
+there.
 
-Rule: the warning is known by the function of the server's that gives it, as its words are in the
+Rule: the warning is recognised by the server function that raises it, since its text is in the
 server's language.
 """
 
@@ -22,11 +22,11 @@ _WAITING: Final = "SyncRepWaitForLSN"
 
 
 class NotReplicated(psycopg.OperationalError):
-    """What was committed is on this server, and not known to be on its standby."""
+    """The committed data is on this server, but may not be on its standby."""
 
 
 class WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose transactions raise NotReplicated where the standby may lack them."""
+    """A connection whose transactions raise NotReplicated if the standby may lack them."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -40,7 +40,7 @@ class WatchedConnection(psycopg.Connection[tuple[Any, ...]]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """Begin a transaction, or a part of one, and commit it where nothing is raised within."""
+        """Begin a transaction or a savepoint, and commit it if nothing is raised within."""
         with super().transaction(savepoint_name, force_rollback) as transaction:
             yield transaction
         if not self._is_replicated:
