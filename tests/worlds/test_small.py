@@ -159,6 +159,15 @@ FOUND = {
             Send(at=2.0, message=Message(24, 112)),
         ),
     ),
+    "what was begun anew on a full disk was taken for the work of another program": Plan(
+        chance=5,
+        settings=Settings(rate=5.0, loses_power=True, pages=8, leaves_opening=0.00508, lags=1.0),
+        events=(
+            Send(at=1.0, message=Message(1, 0)),
+            FullDisk(at=1.319, writes=29, lasts=54),
+            FullDisk(at=2.0, writes=18, lasts=12),
+        ),
+    ),
     "a text refused on a full disk, and mended, was told that it is being sent already": (
         Plan(
             chance=0,

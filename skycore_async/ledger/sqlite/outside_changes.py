@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -60,10 +61,21 @@ class OutsideChanges:
         for place, opened in ((path, file), (journal_of(path), log)):
             status = os.fstat(opened.fileno())
             self._places[str(place)] = (status.st_dev, status.st_ino)
-        self.note_headers()
+        self._note_headers()
 
-    def note_headers(self) -> None:
-        """Know the files by the headers that they have now."""
+    @contextmanager
+    def own_changes(self) -> Iterator[None]:
+        """Know the files by what this process makes of them inside, even if that fails half way.
+
+        A disk that is full can leave a log that has begun anew beside a file that is yet to be
+        marked: nobody else wrote that.
+        """
+        try:
+            yield
+        finally:
+            self._note_headers()
+
+    def _note_headers(self) -> None:
         self._headers = self._read_headers()
         self._tables = self._version_of_tables()
 

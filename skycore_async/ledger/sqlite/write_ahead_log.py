@@ -141,21 +141,22 @@ class WriteAheadLog:
             self.begin()
         else:
             # It will be on the disk once the file is marked, see `begin`.
-            self._execute("PRAGMA synchronous = NORMAL")
-            self._commit(after(generation or _at_random()))
-            self._execute("PRAGMA synchronous = FULL")
+            with self.outside.own_changes():
+                self._execute("PRAGMA synchronous = NORMAL")
+                self._commit(after(generation or _at_random()))
+                self._execute("PRAGMA synchronous = FULL")
             self._unmarked = read(self._log.fileno(), HEADER, 0)
-            self.outside.note_headers()
 
     def begin(self) -> None:
         """Begin the log, or go on with the one that a crash left, and mark the file."""
         self.outside.check()
         if self._is_as_begun():
             write_durably(self._log, b"", 0)  # the log has to be on the disk before the mark
-            self._watch()
+            with self.outside.own_changes():
+                self._watch()
             return
         self._locks.take()
-        with self._without_readers():
+        with self._without_readers(), self.outside.own_changes():
             if not self._begin_anew():
                 self._go_on()
 
@@ -164,7 +165,7 @@ class WriteAheadLog:
 
         Returns False if somebody still reads it.
         """
-        with self._without_readers():
+        with self._without_readers(), self.outside.own_changes():
             is_empty = self._begin_anew("TRUNCATE")
             if not is_empty:
                 self._go_on()
@@ -185,7 +186,7 @@ class WriteAheadLog:
         found = file[place:end] if end < len(file) else read(self._file.fileno(), len(mark), place)
         is_there = found == mark
         if is_full or header != self._header or not is_there:
-            with self._without_readers():
+            with self._without_readers(), self.outside.own_changes():
                 self._keep_short()
 
     def mend_index(self) -> None:
@@ -281,7 +282,6 @@ class WriteAheadLog:
             self._write_mark(generation)
         else:
             self._write_tail()
-        self.outside.note_headers()
         self.is_marked, self._unmarked = True, b""
 
     def _write_mark(self, generation: int) -> None:
