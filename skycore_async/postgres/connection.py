@@ -240,7 +240,8 @@ def _read(given: Secret) -> tuple[str, Secret, str]:
         )
     if not wrong and not str(words.get("port") or 0).replace(",", "0").isdecimal():
         wrong = "its port is no number; a password ends with '@', and then comes the host"
-    name = name_of(words)
+    # Of a DSN that is torn apart, any part may be one of a password.
+    name = "PostgreSQL database" if wrong else name_of(words)
     words = {"application_name": "skycore-async", **_TIMERS, **words, **_ENCODING}
     return name, Secret("" if wrong else make_conninfo(**words)), wrong
 
