@@ -14,6 +14,8 @@ Rules:
   away, whether that one runs or is cancelled.
 * A recipient who is left out when a worker comes to them, as after a STOP, loses the permission,
   and needs a new one.
+* It waits for nobody: where the others of its chunk are outside of their hours, they are looked
+  at again, too.
 * Chunks are locked first, so that none with a permission is taken for done; then the campaign, in
   the order of whoever loads it.
 """
@@ -44,7 +46,7 @@ from .chunks import doubts_in, in_places
 _PERMIT: Final = """
 UPDATE skycore.chunks SET resends = %s,
     state = CASE state WHEN 'done' THEN 'waiting' ELSE state END,
-    due = CASE state WHEN 'done' THEN clock_timestamp() ELSE due END
+    due = CASE WHEN state = 'done' OR put_off > 0 THEN clock_timestamp() ELSE due END
 WHERE id = %s
 """
 

@@ -64,6 +64,20 @@ async def test_each_doubt_is_sent_once_for_a_permission(connection: Connection, 
     assert told(connection).marked == 0
 
 
+async def test_a_doubt_does_not_wait_for_the_hours_of_others(
+    connection: Connection, dsn: str
+) -> None:
+    """Those with it in a chunk may be outside of theirs until tomorrow."""
+    await in_doubt(connection, dsn)
+    connection.execute(
+        "UPDATE skycore.chunks SET state = 'waiting', put_off = 1, due = now() + interval '1 day'"
+    )
+    assert told(connection).new == 20
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert len(stub.sent) == 20
+
+
 async def test_a_cancelled_campaign_has_no_permissions(connection: Connection, dsn: str) -> None:
     """Another campaign with the same key does not send it: the permission was not its own."""
     await in_doubt(connection, dsn)
