@@ -1,1 +1,1 @@
-"""Rate limits: who may send when, for one process or for many."""
+"""Rate limits: when each message may start, for one process or for many."""

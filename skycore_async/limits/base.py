@@ -1,4 +1,4 @@
-"""What a rate limit is: something that says when each message may start."""
+"""The interface of a rate limit: it says when each message may start."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..errors import ConfigurationError
 class Limiter(Protocol):
     """Says when each message may start; `RateLimiter` and `PostgresLimiter` are two.
 
-    Times are in seconds by a clock of its own, which only grows; a client gives them back as it
-    got them, and compares them with no other.
+    Times are in seconds by the limiter's own monotonic clock; a client passes them back unchanged,
+    and compares them with no other times.
     """
 
     def start_now(self) -> float | None:
@@ -30,7 +30,7 @@ class Limiter(Protocol):
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
         """Take into account that the API throttled a message that started at `started`.
 
-        `retry_after` is how many seconds it said to wait, None where it did not say.
+        `retry_after` is how many seconds it said to wait, None if it did not say.
         """
         ...
 
@@ -38,7 +38,8 @@ class Limiter(Protocol):
 def check_rate(rate: float | None, burst: int) -> None:
     """Raise ConfigurationError for a rate that is not above 0, and for a burst below 1.
 
-    A rate of None is no bound.  So it does for what is no number, as text of a configuration.
+    A rate of None is unlimited.  It also raises ConfigurationError for a value that is not a
+    number, such as a text from a configuration file.
     """
     if not isinstance(rate, float | int | None):
         raise ConfigurationError(f"rate: a number is needed, not {type(rate).__name__}")

@@ -1,28 +1,26 @@
-"""The rate limit of one process: `rate` messages a second, and fewer for a while when throttled.
+"""The rate limit of one process: `rate` messages a second, and fewer for a while if throttled.
 
-Strategy: deciding is synchronous arithmetic on an injected clock, waiting is
-separate.  `reserve` either grants a start now and notes it, or says how long
-to wait before asking again; `wait` asks until it is granted, in the order of
-coming.
+Strategy: decisions are synchronous arithmetic on an injected clock; waiting is separate.
+`reserve` either grants a start now and notes it, or returns how long to wait before asking
+again; `wait` asks until a start is granted, first come, first served.
 
 Rules:
 
-* Starts follow a schedule (GCRA, the generic cell rate algorithm of ITU-T
-  I.371): one every `1 / rate` seconds, of which up to `burst` at once.
-* Who waited for the schedule and is woken late catches up, but only a little
-  (`CATCH_UP`), and never beyond `rate + burst` starts in any window of one
-  second: the last starts are remembered to hold that, and one place is kept
-  free for what happens between a start here and on the way.  Time in which
-  nobody waited is not made up for.
-* A refusal spends nothing, so that it does no harm to ask and go away.
+* Starts follow a schedule (GCRA, the generic cell rate algorithm of ITU-T I.371): one every
+  `1 / rate` seconds, and up to `burst` at once.
+* A waiter that wakes up late catches up, but only a little (`CATCH_UP`), and never beyond
+  `rate + burst` starts in any window of one second: the last starts are remembered for that, and
+  one place is kept free for delays between a start here and the request on the wire.  Time in
+  which nobody waited is not made up for.
+* A refusal uses nothing up, so that asking and giving up does no harm.
 * A throttle answer pauses everyone until a time, not until an event, so that
   no lost wake-up can stop a client.  It also halves the rate, once for all
   messages that were under way together; then the rate recovers in steps.
-* It may be shared by event loops in several threads.  Who waits does so in a line of their own
-  event loop, as nobody can be woken from another; each line's first asks.
-* Without a rate nothing is held back before the first throttle answer; from
-  then on the full rate is what was started in the last second of sending,
-  until it has recovered and nothing is held back again.
+* It may be shared by event loops in several threads.  Each event loop has a line of its own, since
+  a task cannot be woken from another loop; the first in each line asks.
+* Without a rate nothing is held back before the first throttle answer; from then on the full rate
+  is the number of starts in the last second of sending, until the rate has recovered and nothing
+  is held back again.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ _WINDOW: Final = 1.0  # seconds
 
 
 class _Line:
-    """Those who wait in one event loop, each for its turn to ask."""
+    """The tasks that wait in one event loop, each for its turn to ask."""
 
     def __init__(self) -> None:
         self.turn = anyio.Lock()
@@ -64,9 +62,10 @@ class RateLimiter:
     """Let at most `rate` messages start per second, up to `burst` of them at once.
 
     `rate` None lets everything start until the API throttles.  Any number of tasks may wait, in
-    any threads; those of an event loop go first come, first served.  A throttle answer stops all
-    of them for as long as it asks, or for a second, and halves the rate, which then grows by an
-    eighth of the full one a second.  `clock` gives seconds that only grow, `sleep` waits for some.
+    any threads; those of one event loop are served first come, first served.  A throttle answer
+    stops all of them for as long as it asks, or for a second, and halves the rate, which then
+    grows by an eighth of the full rate each second.  `clock` returns monotonic seconds; `sleep`
+    waits for a number of seconds.
 
     Raises ConfigurationError for a rate that is not above 0 or a burst below 1.
     """
@@ -96,7 +95,7 @@ class RateLimiter:
         _limiters.add(self)
 
     def start_now(self) -> float | None:
-        """Return the clock's time where a message may start at once and nobody waits before it."""
+        """Return the clock's time if a message may start at once and nobody waits before it."""
         with self._guard:
             now = self._clock()
             return None if self._lines or self._reserve(now) > 0 else now
@@ -113,7 +112,7 @@ class RateLimiter:
 
     @contextmanager
     def _in_line(self) -> Iterator[_Line]:
-        """Stand in the line of this event loop."""
+        """Join the line of this event loop while the block runs."""
         loop = event_loop()
         with self._guard:
             if not self._lines:
@@ -134,7 +133,7 @@ class RateLimiter:
         return pause
 
     def _ask(self) -> tuple[float, float]:
-        """Return the clock's time, and what `reserve` says then: others may forget it at once."""
+        """Return the clock's time and the result of `reserve` at it."""
         with self._guard:
             now = self._clock()
             return now, self._reserve(now)
@@ -146,7 +145,7 @@ class RateLimiter:
             self._starts.popleft()
         rate = self._rate_at(now)
         if rate is not None:
-            # What was due at a lower rate comes sooner once the rate has recovered, and
+            # A start that was due at a lower rate comes sooner once the rate has recovered, so
             # nobody sleeps through the recovery.
             self._due = min(self._due, now + self._burst / rate)
             due = max(self._due, self._behind(now))
@@ -162,8 +161,8 @@ class RateLimiter:
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
         """Pause everyone, and halve the rate for a while.
 
-        `started` is what `wait` gave for the message that was throttled, and
-        `retry_after` the seconds that the server asked for.
+        `started` is what `wait` returned for the throttled message, and `retry_after` the seconds
+        that the server asked for.
         """
         with self._guard:
             self._slow_down(self._clock(), started, retry_after)
@@ -181,7 +180,7 @@ class RateLimiter:
         self._slowed_at = now
 
     def _behind(self, now: float) -> float:
-        """Return the time since when the schedule may be made up for."""
+        """Return the time from which on missed starts may be caught up."""
         if not self._lines:
             return now
         return max(self._waited_since, self._paused_until, now - CATCH_UP)
@@ -197,7 +196,7 @@ class RateLimiter:
         return min(1.0, self._share + RECOVERY_STEP * max(0, math.floor(steps)))
 
     def leave_to_the_parent(self) -> None:
-        """Begin anew in a child that was forked, where nobody gives the guard up."""
+        """Make a new guard in a forked child, where nobody would release the old one."""
         self._guard = threading.RLock()
         self._lines.clear()
 
@@ -214,9 +213,9 @@ call_in_child(_in_child)
 
 
 def limiter_of(rate: float | Limiter | None, burst: int) -> Limiter:
-    """Return the limiter that a client's `rate` is, or one of so many messages a second.
+    """Return a client's `rate` if it is a limiter, or make a limiter of so many messages a second.
 
-    Raises ConfigurationError where it is neither a limiter nor a rate.
+    Raises ConfigurationError if it is neither a limiter nor a rate.
     """
     limiter = RateLimiter(rate, burst) if isinstance(rate, float | int | None) else rate
     if not isinstance(limiter, Limiter):

@@ -1,21 +1,21 @@
-"""The permits that one process holds of a shared rate: which is due, and when to ask for more.
+"""One process's permits of a shared rate: which is due, and when to ask for more.  No I/O.
 
-Strategy: arithmetic on times that the caller passes, all of this process's own
-clock.  What is to be asked of the database is a `PermitRequest`, and what it answered a
-`PermitGrant`, whose moments are on its clock.
+Strategy: arithmetic on times that the caller passes, all on this process's own clock.  A
+`PermitRequest` is a question to the database, and a `PermitGrant` its answer, whose moments are on
+the database's clock.
 
 Rules:
 
-* A permit is never earlier here than it is there.  The answer was made after it
-  was asked for and before it came, which bounds how far the clocks are apart;
-  bounds that contradict each other mean that a clock was set, and are taken anew.  It may be
-  later here, by no more than the quickest answer took.
-* A permit is used within `LATE`, or what the answer gave in its place, or is lost;
-  the schedule is drawn for that.
-* Nobody hoards: as many permits are asked for as wait, and the next only shortly
-  before the last is due.
-* A throttle answer gives up every permit held, until its pause is over.  It
-  halves the rate unless that was halved, by anyone, since the message started.
+* A permit never begins earlier by this clock than by the database's.  The answer was made between
+  the request and its arrival, which bounds the difference of the clocks; bounds that contradict
+  each other mean that a clock was set, and are measured anew.  A permit may begin later here, by
+  no more than the quickest answer took.
+* A permit is lost unless it is used within `LATE`, or the time that the answer gave instead; the
+  schedule allows for that.
+* No process hoards: it asks for as many permits as messages wait, and for the next ones only
+  shortly before the last is due.
+* A throttle answer gives up all permits, until its pause is over.  It halves the rate unless any
+  process halved it since the message started.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LAST_RETRY: Final = 2.0
 class Throttle:
     """A throttle answer to report: nobody starts before `until`, and the rate may be halved.
 
-    It is halved if `halve`, and only if it was halved `halvings` times so far.
+    The rate is halved if `halve` is set and it was halved exactly `halvings` times so far.
     """
 
     until: float
@@ -51,7 +51,7 @@ class Throttle:
 
 @attrs.frozen(kw_only=True)
 class PermitRequest:
-    """So many permits, none before `delay` seconds from now; or a throttle to report."""
+    """A request for permits, none before `delay` seconds from now; or a throttle to report."""
 
     count: int = 0
     delay: float = 0.0
@@ -60,13 +60,13 @@ class PermitRequest:
 
 @attrs.frozen(kw_only=True)
 class PermitGrant:
-    """What the database answered at `now` on its clock.
+    """The database's answer, made at `now` on its clock.
 
-    It grants `count` permits, one every `gap` seconds from `first` on, though none
-    before `soonest`; where it grants none, ask again after `wait` seconds.
+    It grants `count` permits, one every `gap` seconds from `first` on, but none
+    before `soonest`; if it grants none, ask again after `wait` seconds.
     A permit may begin `late` seconds after its moment.  Nobody starts for `pause`
     seconds.  `halvings` is how often the rate was halved.  `sent` and `received`
-    are on the clock of who asked.
+    are on this process's clock.
     """
 
     now: float
@@ -98,7 +98,7 @@ class Permits:
         self._throttle: Throttle | None = None
 
     def start(self, now: float) -> bool:
-        """Use a permit, if one is due; those that nobody used in time are lost."""
+        """Use a permit, if one is due; permits that were not used in time are lost."""
         while self._held and self._held[0] + self._late < now:
             self._held.popleft()
         if not self._held or self._held[0] > now:
@@ -107,13 +107,13 @@ class Permits:
         return True
 
     def is_to_ask(self, now: float, waiting: int) -> bool:
-        """Return whether there is something to ask for now, where so many wait."""
+        """Return whether to ask the database now, if so many messages wait."""
         if self._throttle is not None:
             return now >= self._ask_not_before
         return waiting > len(self._held) and now >= self._ask_at()
 
     def ask(self, now: float, waiting: int) -> PermitRequest | None:
-        """Return what to ask for now, where so many wait; None for nothing."""
+        """Return what to ask for now, if so many messages wait; None for nothing."""
         if not self.is_to_ask(now, waiting):
             return None
         throttle, self._throttle = self._throttle, None
@@ -124,13 +124,13 @@ class Permits:
     def pause(self, now: float, *, is_asking: bool) -> float | None:
         """Return the seconds until a permit is due or more should be asked for.
 
-        None where only the answer to what was asked can help.
+        None if only the answer to the running request can help.
         """
         moments = [*list(self._held)[:1], *([] if is_asking else [self._ask_at()])]
         return max(0.0, min(moments) - now) if moments else None
 
     def granted(self, grant: PermitGrant, now: float) -> None:
-        """Take what was answered."""
+        """Take an answer into account."""
         took = now - grant.sent
         self._delay = min(_LONGEST, max(took, self._delay * _FORGET))
         self._retry = _FIRST_RETRY

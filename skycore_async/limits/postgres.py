@@ -1,16 +1,16 @@
-"""One rate for many processes, on the clock of one PostgreSQL.
+"""One rate for many processes, on the clock of one PostgreSQL server.
 
-Strategy: the first waiter watches the clock for all others here, and has the
-database asked for as many permits as are wanted.  A background task asks,
-one question at a time, in a worker thread; what to ask and which permit is due is decided
-in `permits`, and what is granted by the row, in `shared_rate`.
+Strategy: the first waiter watches the clock for all others of this process, and has as many
+permits requested as are wanted.  A background task asks the database, one request at a time, in a
+worker thread.  `permits` decides what to ask and which permit is due, and the row in `shared_rate`
+what is granted.
 
 Rules:
 
-* Nobody starts without a permit from the database.  While it is away one waits,
+* No message starts without a permit from the database.  While the database is away messages wait,
   and it is asked again after a pause that grows to two seconds.
-* A cancelled waiter takes no permit with it: permits belong to nobody until they
-  begin, and then in the order of coming.
+* A cancelled waiter takes no permit with it: a permit belongs to nobody until it begins, and then
+  to the first waiter.
 * No task sleeps: closing waits for one statement at most.
 """
 
@@ -38,22 +38,22 @@ class PostgresLimiter:
     """Let all processes that share `name` start at most `rate` messages per second together.
 
     Up to `burst` of them start at once.  `dsn` is a PostgreSQL database with the
-    tables of `skycore cluster migrate`.  It stands where a `RateLimiter` does:
+    tables of `skycore cluster migrate`.  It is used as a `RateLimiter` is:
 
         async with PostgresLimiter(dsn, "promo", 1000, burst=20) as limiter:
             async with SkycoreClient(rate=limiter) as client:
                 ...
 
     Processes are served in the order in which they ask, a few permits at a time, and
-    a throttle answer to one slows all.  The rate and burst of whoever opened it
-    last hold for all, so that a new rate can be rolled out.  The schedule runs 1 %
-    below the rate, so that a permit which begins a little late makes no second too
-    full; one that is missed by more than 10 ms, or half the time to the next where
-    that is more, is lost.  While the database cannot be reached nothing starts.
+    a throttle answer to one slows all.  The rate and burst of the process that opened it
+    last hold for all, so that a new rate can be rolled out.  The schedule runs 1 % below
+    the rate, so that a permit that begins a little late makes no second too full.  A permit
+    that is missed by more than 10 ms, or by more than half the time to the next one if that
+    is longer, is lost.  While the database cannot be reached nothing starts.
 
     Open it with `async with`, or with `open` and `aclose`, around the clients that
-    use it; it belongs to one event loop.  `clock` gives seconds that only grow,
-    `sleep` waits for some.
+    use it; it belongs to one event loop.  `clock` returns monotonic seconds; `sleep` waits
+    for a number of seconds.
 
     Raises ConfigurationError for an invalid DSN, an empty name, a rate that is
     not above 0 or a burst below 1.
@@ -82,7 +82,8 @@ class PostgresLimiter:
         self._opening = anyio.Lock()
         self._line = anyio.Lock()
         self._waiting = 0
-        # None of those that the program's own handlers wait in, and may wait for a start.
+        # A thread limiter of its own: the program's handlers may wait in the usual one for a
+        # start.
         self._thread = anyio.CapacityLimiter(1)
         self._is_asking = False
         self._is_away = False
@@ -90,13 +91,13 @@ class PostgresLimiter:
         self._tasks: BackgroundTasks | None = None
 
     def __repr__(self) -> str:
-        # A traceback shows one, too, that failed to be made.
+        # A traceback also shows an object whose `__init__` failed.
         return f"<{getattr(self, '_said', 'a rate that cannot be')}>"
 
     async def open(self) -> None:
         """Connect, and set the rate and burst for all who share this name.
 
-        Raises ConfigurationError where the database cannot be reached or lacks the tables.
+        Raises ConfigurationError if the database cannot be reached or lacks the tables.
         """
         async with self._opening:
             if self._tasks is not None:
@@ -107,7 +108,7 @@ class PostgresLimiter:
             self._tasks = BackgroundTasks(self._close, of="limiter")
 
     async def aclose(self) -> None:
-        """Close the connection; who still waits is told that it is closed."""
+        """Close the connection; `wait` raises RuntimeError in tasks that still wait."""
         if self._tasks is not None:
             await self._tasks.close()
             self._notify()
@@ -125,15 +126,15 @@ class PostgresLimiter:
         await self.aclose()
 
     def start_now(self) -> float | None:
-        """Return the clock's time where a permit is held that is due, and nobody waits for it."""
+        """Return the clock's time if a permit is due and nobody waits for it."""
         now = self._clock()
         return now if not self._waiting and self._permits.start(now) else None
 
     async def wait(self) -> float:
         """Wait for this message's permit, and return the clock's time at which it began.
 
-        Raises ConfigurationError where it is not open, and RuntimeError where it is
-        closed or belongs to another event loop.
+        Raises ConfigurationError if it is not open, and RuntimeError if it is closed or belongs to
+        another event loop.
         """
         tasks = self._opened()
         self._waiting += 1
@@ -149,8 +150,8 @@ class PostgresLimiter:
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
         """Pause everyone, in all processes, and halve the rate for a while.
 
-        `started` is what `wait` gave for the message that was throttled, and
-        `retry_after` the seconds that the server asked for.  Other processes learn
+        `started` is what `wait` returned for the throttled message, and `retry_after` the seconds
+        that the server asked for.  Other processes learn
         of it when they next ask for permits, within some hundredths of a second.
         """
         now = self._clock()
@@ -181,7 +182,7 @@ class PostgresLimiter:
             tasks.start(self._ask_all)
 
     async def _ask_all(self) -> None:
-        """Ask for what is wanted, until nothing is."""
+        """Ask for permits until none are wanted."""
         try:
             while ask := self._permits.ask(self._clock(), self._waiting):
                 try:
@@ -200,7 +201,7 @@ class PostgresLimiter:
             self._notify()
 
     def _note(self, error: Exception | None) -> None:
-        """Say once that the database went away, and once that it is back."""
+        """Log once that the database went away, and once that it is back."""
         if error is not None and not self._is_away:
             log.warning(
                 "%s: nothing starts until it answers again: %s", self, describe_error(error)

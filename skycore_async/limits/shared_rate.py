@@ -1,24 +1,22 @@
 """A shared rate, as a row in PostgreSQL: one statement reserves permits for a process.
 
-Strategy: the row holds when the next permit is due (GCRA, as `RateLimiter` has
-it), on the clock of the database.  A statement locks the row, reads the clock,
-takes permits off the schedule and gives them; so whoever asks first is served
-first.
+Strategy: the row holds when the next permit is due (GCRA, as in `RateLimiter`), on the clock of
+the database.  A statement locks the row, reads the clock, takes permits off the schedule and
+returns them, so that processes are served first come, first served.
 
 Rules:
 
-* The schedule runs `MARGIN` below the rate.  That is what lets each permit begin
-  as late as `LATE` after its moment, and no second still see more starts than
-  `rate + burst`.  At a low rate, rounding leaves part of a permit over: half is
-  for those who are late, half for what happens on the way.
-* One who asks gets no more permits than fall into `HORIZON`, so that those who ask
-  in turn share alike.
-* No permit is given that is long ahead: who would wait longer is told to ask
-  again, so that nobody sleeps through the recovery after a throttle.
-* A pause is never longer from now than it was at its beginning: where it is, the clock was
-  set back, as where another server took over, and it begins anew.
-* Nothing waits for the disk.  What a database forgets when it crashes is less
-  than a second of the schedule, and is over when it is back.
+* The schedule runs `MARGIN` below the rate.  So each permit may begin as late as `LATE` after its
+  moment, and still no second has more starts than `rate + burst`.  At a low rate, rounding leaves
+  part of a permit over: half of it allows for late starts, half for delays on the way.
+* A process gets no more permits at a time than fall into `HORIZON`, so that processes share
+  evenly.
+* No permit is granted far ahead: a process that would wait longer is told to ask again, so that it
+  does not sleep through the recovery after a throttle.
+* The rest of a pause is never longer than the whole pause: if it is, the clock was set back, for
+  example as another server took over, and the pause begins anew.
+* Nothing waits for the disk.  A database that crashes forgets less than a second of the schedule,
+  which has passed when it is back.
 """
 
 from __future__ import annotations
@@ -63,7 +61,7 @@ RETURNING extract(epoch FROM clock_timestamp())::float8,
     halvings
 """
 
-# The row, locked before the clock is read, when its pause is over, and the share of the rate as it
+# The row, locked before the clock is read; the end of its pause; and the share of the rate that
 # has recovered.
 _ROW: Final = """
 WITH locked AS MATERIALIZED (
@@ -102,7 +100,7 @@ RETURNING now, greatest(0, resumes - now), plan.halvings, count::int, first, 1 /
     %(late)s + ((floor(plan.rate) + 1) / (plan.rate * %(kept)s) - 1 - %(late)s) / 2
 """  # noqa: S608 - of our own words alone
 
-# What is used of the burst stays used: the schedule is as many permits ahead as it was.
+# The used part of the burst stays used: the schedule is as many permits ahead as before.
 _THROTTLE: Final = f"""{_ROW}, halved AS (
     SELECT *, CASE WHEN %(halve)s AND halvings = %(halvings)s
         THEN greatest(%(slowest)s, recovered / 2) ELSE recovered END AS left_of_it,
@@ -121,7 +119,7 @@ RETURNING now, greatest(0, kept.paused_until - now), kept.halvings
 
 
 class SharedRate:
-    """The row `name` in `database`, and a connection to it that is made anew where it is lost.
+    """The row `name` in `database`, over a connection that is made anew when it is lost.
 
     It is used by one thread at a time; `clock` is that of this process.
     """
@@ -143,7 +141,7 @@ class SharedRate:
     def open(self) -> PermitGrant:
         """Connect, and set the rate and burst for all who share it.
 
-        Raises ConfigurationError where the database cannot be reached or lacks the tables.
+        Raises ConfigurationError if the database cannot be reached or lacks the tables.
         """
         try:
             check(self._connected())
@@ -158,9 +156,9 @@ class SharedRate:
             ) from cleaned(error)
 
     def ask(self, ask: PermitRequest) -> PermitGrant:
-        """Ask, and return the answer.
+        """Send a request to the database, and return its answer.
 
-        Raises psycopg.Error where none came; the next time it connects anew.
+        Raises psycopg.Error if no answer came; the next call connects anew.
         """
         try:
             if ask.throttle is not None:
