@@ -1,18 +1,16 @@
 """Postback bodies in, typed notifications out.  No I/O, no framework.
 
 Strategy: find the document (bare, or in a field `xml` of either kind of form), parse it safely,
-take it apart into single notifications, and build each from a table by its
-ORIGIN and CODE.
+split it into notifications, and build each from a table by its ORIGIN and CODE.
 
 Rules:
 
-* What is no postback raises `PostbackError`, and nothing else does.
-* What is a postback is never lost.  A notification of an unknown kind, or one
-  that contradicts its kind (an element twice where one is meant), becomes an
-  `UnknownNotification` with all of it in `raw`, and costs its neighbours in
-  the bundle nothing.
-* What is not well-formed costs its neighbours in the bundle nothing, either: it is read as far as
-  it is beyond doubt (`malformed_xml`), and else kept as it came, as an `UnknownNotification`.
+* A body that is not a postback raises `PostbackError`, and nothing else raises.
+* A postback is never lost.  A notification of an unknown kind, or one that contradicts its kind
+  (an element twice that may occur once), becomes an `UnknownNotification` with all of it in `raw`;
+  the others in the bundle are read all the same.
+* A notification that is not well-formed does not affect the others either: it is read as far as it
+  is unambiguous (`malformed_xml`), and otherwise kept as received, as an `UnknownNotification`.
 * An unknown status is never guessed to be good or bad news.
 * Element and attribute names are read in any letter case, since the provider's
   own examples differ in it (`ID`/`id`, `CREATED`/`created`).
@@ -59,11 +57,11 @@ def parse_postback(body: bytes | bytearray | memoryview | str) -> tuple[Notifica
     be one in parts (`multipart/form-data`).
     Pass bytes where you have them; they are decoded as the document declares.
 
-    Where one of these is not well-formed, what can be read of it is read, and the rest is
-    an `UnknownNotification` that says why.
+    If it is not well-formed, as much as possible is read, and the rest is an
+    `UnknownNotification` that says why.
 
-    Raises PostbackError for a body that is none of these, as None, or is hostile or
-    larger than 1 MiB.
+    Raises PostbackError for a body that is none of these, such as None, or is hostile or larger
+    than 1 MiB.
     """
     try:
         parts = _parts(_document(body))
@@ -113,11 +111,11 @@ def _document(body: bytes | bytearray | memoryview | str) -> bytes | str:
     value = encoded[field.end() :]
     first = value.partition(b"&")[0]
     if b"<" in first:
-        # Sent as a form, but never encoded as one: `&` and `+` are its own.
+        # Declared as a form, but not encoded as one: `&` and `+` are plain characters.
         document = value[: value.rfind(b">") + 1]
         return document if isinstance(body, bytes) else document.decode(errors="surrogatepass")
     if 3 * first.count(b"%") > len(first):
-        # What is no escape would be taken apart at a high price for nothing.
+        # More `%` than escapes: decoding those that are none would cost much for nothing.
         raise PostbackError("this body is no postback: its form is not encoded as one")
     return unquote_to_bytes(first.rstrip().replace(b"+", b" "))
 
@@ -182,7 +180,7 @@ _ELEMENTS: Final[dict[str, str]] = {
     "TRACKINGID": "tracking_id",
     "TRANSACTIONID": "transaction_id",
 }
-# An attribute of BODY is none of the notification's.
+# An attribute of BODY does not belong to the notification.
 _ATTRIBUTES: Final[dict[str, str]] = {
     **_ELEMENTS,
     "@CREATED": "created",
@@ -205,7 +203,7 @@ _VERBATIM: Final = frozenset({"keyword", "text"})
 
 
 def notification(node: _Fields) -> Notification:
-    """Build a notification of its elements, as they are in the `raw` of one."""
+    """Return the notification for its elements, given in the form of a notification's `raw`."""
     values: _Fields = {}
     fits = _gather(node, values)
     for attribute in _TIMES:
@@ -218,9 +216,9 @@ def notification(node: _Fields) -> Notification:
 
 
 def _gather(fields: _Fields, values: _Fields, known: dict[str, str] = _ATTRIBUTES) -> bool:
-    """Put the fields that are an attribute of some notification into `values`.
+    """Add the fields that are attributes of notifications to `values`.
 
-    Returns False where one stands twice, or holds elements instead of a text.
+    Returns False if one occurs twice, or holds elements instead of a text.
     """
     fits = True
     for name, value in fields.items():
@@ -252,7 +250,7 @@ def _gather_element(name: str, attribute: str, element: Any, values: _Fields) ->
         return fits
     if any(inner[0] not in "@#" for inner in element):
         return False
-    # Attributes beside a text cost it nothing.
+    # A text is kept when its element has attributes, too.
     return _gather({name: element.get("#text")}, values)
 
 
@@ -302,7 +300,7 @@ _UNKNOWN: Final[_StateAndReason] = (DeliveryState.UNKNOWN, None)
 
 
 def _by_status(values: _Fields) -> _StateAndReason | None:
-    """Return what the STATUS says, in words in `detail` too; None where there is no STATUS."""
+    """Return the meaning of the STATUS, with its text in `detail`; None if there is no STATUS."""
     status = values.get("status")
     if "protocol" in values:
         carrier = carrier_status(values["protocol"] or "", status or "")
@@ -314,7 +312,7 @@ def _by_status(values: _Fields) -> _StateAndReason | None:
 
 
 def _reconciled(by_code: DeliveryState, by_status: _StateAndReason | None) -> _StateAndReason:
-    """Hold what the CODE says against what the STATUS says, which is the more exact."""
+    """Return the state and reason by the CODE and by the STATUS, which is more exact."""
     if by_code is not DeliveryState.FAILED:
         return by_status or (by_code, None)
     if by_status is None or by_status == _UNKNOWN:

@@ -1,17 +1,17 @@
-"""Spans and metrics for OpenTelemetry, one span a message and one a postback.
+"""Spans and metrics for OpenTelemetry: one span for each message and each postback.
 
-Strategy: `Dispatcher` and `PostbackReceiver` work inside an operation and tell it how it
-ended; what is said of it is decided here.  Only OpenTelemetry's API is used, so
-that the program chooses where it goes, and nothing goes anywhere until it does.
+Strategy: `Dispatcher` and `PostbackReceiver` work inside an operation and tell it how it ended;
+this module decides what is recorded.  It uses only OpenTelemetry's API, so that the program
+chooses the destination; until it does, nothing is exported.
 
 Rules:
 
 * Names are those of OpenTelemetry's semantic conventions for messaging.
-* No key, text or number is told, nor an error's words, which may hold one: its
-  class and its documented code are.
-* A metric's attributes have few values.  A tracking id is on a span alone.
-* An SMS carries no trace context, so that its postbacks have traces of their own;
-  the tracking id is what joins them.
+* No key, text or number is recorded, and no error's text, which may hold one; an error's class and
+  documented code are.
+* A metric's attributes have few values.  A tracking id is only on spans.
+* An SMS carries no trace context, so its postbacks have separate traces; the tracking id joins
+  them.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _PROCESS: Final[Mapping[str, str]] = {
 
 
 class Operation:
-    """What is told of one message or postback, on its span and in the metrics."""
+    """The span and metrics of one message or postback."""
 
     def __init__(self, span: trace.Span, attributes: Attributes) -> None:
         self._span = span
         self.attributes = attributes
 
     def ended(self, outcome: Outcome) -> None:
-        """Tell what came of a message."""
+        """Record the outcome of a message."""
         if outcome.message.tags:
             self._span.set_attribute("skycore.message.tags", outcome.message.tags)
         if isinstance(outcome, Accepted):
@@ -70,7 +70,7 @@ class Operation:
             self.failed(outcome.error)
 
     def failed(self, error: BaseException) -> None:
-        """Tell by which error it failed."""
+        """Record the error that it failed with."""
         self.attributes["error.type"] = type(error).__name__
         self._span.set_attribute("error.type", type(error).__name__)
         self._span.set_status(trace.StatusCode.ERROR)
@@ -80,11 +80,10 @@ class Operation:
 
 
 class Telemetry:
-    """Tell OpenTelemetry of what a client sends and a receiver takes in.
+    """Report a client's messages and a receiver's postbacks to OpenTelemetry.
 
-    Give one as `telemetry` to `SkycoreClient` and to `PostbackReceiver`.  Without
-    providers it goes to those that the program has set for all.  `clock` gives
-    seconds.
+    Pass it as `telemetry` to `SkycoreClient` and to `PostbackReceiver`.  Without providers it uses
+    the global ones of the program.  `clock` returns seconds.
     """
 
     def __init__(
@@ -113,16 +112,16 @@ class Telemetry:
         )
 
     def here(self) -> context.Context:
-        """Return the trace that the caller is in, for an operation in another task."""
+        """Return the caller's trace context, for an operation in another task."""
         return context.get_current()
 
     @contextmanager
     def sending(
         self, base_url: str, *, parent: context.Context | None = None
     ) -> Iterator[Operation]:
-        """Return a context manager for one message's way to the API and back, with all its tries.
+        """Return a context manager around sending one message, with all its tries.
 
-        It yields what is told how it ended.
+        It yields the operation to tell how the message ended.
         """
         server, name = _server(base_url)
         began = self._clock()
@@ -136,9 +135,9 @@ class Telemetry:
 
     @contextmanager
     def receiving(self, notifications: Sequence[Notification]) -> Iterator[Operation]:
-        """Return a context manager for the taking in of a postback, with its notifications.
+        """Return a context manager around receiving a postback with its notifications.
 
-        It yields what is told of a failure.
+        It yields the operation to tell of a failure.
         """
         began = self._clock()
         attributes: Attributes = {**_PROCESS}
@@ -182,7 +181,7 @@ def _seconds(meter: metrics.Meter, name: str, description: str) -> metrics.Histo
 
 @functools.lru_cache(maxsize=8)
 def _server(base_url: str) -> tuple[Attributes, str]:
-    """Return what is told of the API's address, and the name of a span about it."""
+    """Return the attributes for the API's address, and the name of its spans."""
     address = urlsplit(base_url)
     host = address.hostname or ""
     port = address.port or {"https": 443, "http": 80}.get(address.scheme, 0)

@@ -1,18 +1,18 @@
-"""What a text from a handset says of being sent to: no more, again, or perhaps no more.
+"""Whether a text from a handset asks for no more messages, for messages again, or is unclear.
 
-Strategy: a text is cut into lines, sentences and words.  What is left of its first line or
-sentence without courtesies is looked up in the tables of `consent_words`, or is a request
-made of nothing but words about messages: `stop texting me`, `do not send me any more sms`.
+Strategy: a text is cut into lines, sentences and words.  The first line or sentence, without
+courtesies, is looked up in the tables of `consent_words`, or recognised as a request made only of
+words about messages: `stop texting me`, `do not send me any more sms`.
 
 Rules:
 
-* Consent is revoked for sure by the whole message, by its first line (above a signature) or,
-  where the word can hardly mean anything else, by its first sentence.
-* Whatever else has such a word in it is unclear, for a person to decide: it is neither
-  taken for sure nor dropped.  So is a question.
-* Wrongly opted out, somebody misses a message; wrongly opted in, somebody is sent to who
-  had said STOP.  So START is sure only where its line says nothing else.
-* Only the beginning of a long text is read: no message from a handset is as long.
+* Consent is surely revoked by the whole message, by its first line (above a signature) or, if the
+  word can hardly mean anything else, by its first sentence.
+* Any other text with such a word, and any question, is unclear: it is neither acted on nor
+  dropped, so that a person can decide.
+* Somebody wrongly opted out misses a message; somebody wrongly opted in is sent to after saying
+  STOP.  So START is sure only if its line says nothing else.
+* Only the beginning of a long text is read: no handset sends messages of that length.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .consent_words import (
 
 
 class Consent(enum.Enum):
-    """What a text says of being sent to."""
+    """What a text says about consent to messages."""
 
     REVOKED = enum.auto()
     GIVEN = enum.auto()
@@ -53,7 +53,7 @@ _END: Final = re.compile(r"([.!?;\u3002\u2026\u061f]+|\s[-\u2013\u2014]+\s|[-\u2
 _QUESTIONS: Final = frozenset("?\u061f")
 _WORD: Final = re.compile(r"[^\W_]+")
 _STOP_SIGN: Final = "\U0001f6d1"
-# `stop` with what was typed onto it, and `unsubscribe` with what was left out.
+# `stop` with more letters typed onto it, and `unsubscribe` with letters left out.
 _LIKE_A_WORD: Final = re.compile(
     r"stop(?:p+|it|now|this|me|pls|please|te?xt\w*|sms|msgs?|[0-9]\w*)"
     r"|(?:un|de)su(?:b|s|bs)c?r?i[bp]?\w*|unsub\w{0,2}"
@@ -71,7 +71,7 @@ class _Sentence:
 
 
 def consent_in(text: str) -> Consent | None:
-    """Return what a text says of being sent to; None where it is about something else."""
+    """Return what a text says about consent, None if it is about something else."""
     text = text[:_LONGEST]
     lines = [list(_sentences(line)) for line in _LINES.split(plain(text))]
     lines = [line for line in lines if line]
@@ -104,7 +104,7 @@ def _is_asked(sentences: Sequence[_Sentence]) -> bool:
 
 
 def _core(words: Words) -> Words:
-    """Return words without courtesies around them."""
+    """Return the words without courtesies around them."""
     first, last = 0, len(words)
     while first < last and words[first] in COURTESIES:
         first += 1

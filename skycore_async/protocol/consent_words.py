@@ -1,11 +1,11 @@
-"""The words by which people ask for no more messages, or for messages again.
+"""The words with which people ask for no more messages, or for messages again.
 
 Sources: `FCC` is 47 CFR 64.1200(a)(10), in force since April 2025, which also lets people
 revoke by any other reasonable means; `CTIA` its Messaging Principles; `AWS` the keywords
 that AWS End User Messaging takes where law asks for it; `BRONTO` the words of Bronto's
 short codes by language; `WORD` the plain word for it in that language, by the dictionary.
 
-Words stand as they are after `plain`: without case, accents and punctuation.
+Words are listed as `plain` returns them: without case, accents and punctuation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AWS: Final = "AWS"
 _BRONTO: Final = "BRONTO"
 _WORD: Final = "WORD"
 
-# What can hardly mean anything else, wherever it stands.
+# Words that can hardly mean anything else, anywhere in a text.
 _STRONG: Final = (
     ("stop", "English and most others", _FCC),
     ("stop all", "English", _CTIA),
@@ -57,7 +57,7 @@ _STRONG: Final = (
     ("配信停止", "Japanese", _WORD),
     ("수신거부", "Korean", _WORD),
 )
-# What means it where it stands alone, and may mean something else in a sentence.
+# Words that mean it alone, and may mean something else in a sentence.
 _ALONE: Final = (
     ("cancel", "English", _FCC),
     ("end", "English", _FCC),
@@ -113,7 +113,7 @@ _ALONE: Final = (
 )
 _AGAIN: Final = (("start", "English", _CTIA), ("unstop", "English", _CTIA))
 
-# What people put around it, and means nothing more.
+# Courtesies around it, which add no meaning.
 _COURTESIES: Final = """
 please pls plz plse kindly just now immediately asap already thanks thank you thx ty tks tnx
 cheers hi hello hey dear sir madam maam ok okay
@@ -123,7 +123,7 @@ obrigada alstublieft aub bedankt tack takk tak prosze dziekuje lutfen пожал
 """
 
 
-# Words that messages are spoken of with: by themselves, for what is sent, and around both.
+# Words about messages: alone, for what is sent, and around both.
 _TEXTS: Final = "text texts texting txt txts txting message messages messaging msg msgs sms"
 _WHAT_IS_SENT: Final = """
 sending contacting spamming spam bothering reminders notifications alerts ads promos promotions
@@ -139,7 +139,7 @@ _SENT: Final = _MESSAGES.union(_WHAT_IS_SENT.split())
 AROUND_MESSAGES: Final = _SENT.union(_BESIDES.split())
 _ME: Final = frozenset({"me", "us", "my", "our", "from", "of"})
 _SEND: Final = _MESSAGES | {"contact", "spam"}
-# What a request begins with, and which of the words above it has to have besides.
+# The beginnings of a request, and which of the words above it must have besides.
 REQUESTS: Final[tuple[tuple[Words, frozenset[str]], ...]] = (
     (("stop",), _SENT),
     (("quit",), _SENT),
@@ -158,7 +158,7 @@ REQUESTS: Final[tuple[tuple[Words, frozenset[str]], ...]] = (
     (("never",), _SEND),
     (("no", "more"), _SENT),
 )
-# What may stand before it, and is no question that needs an answer.
+# Words that may come before it, and ask no question that needs an answer.
 ASKING: Final[tuple[Words, ...]] = (
     ("i", "want", "to"),
     ("i", "would", "like", "to"),
@@ -192,13 +192,13 @@ STRONG: Final = _phrases(_STRONG)
 ALONE: Final = _phrases(_ALONE)
 AGAIN: Final = _phrases(_AGAIN)
 COURTESIES: Final = frozenset(plain(_COURTESIES).split())
-# Of scripts that put no blanks between words: looked for in the text.
+# Words in scripts without spaces between words: searched for in the text.
 UNSPACED: Final = tuple(
     plain(words)
     for words, language, _ in (*_STRONG, *_ALONE)
     if language in {"Chinese", "Japanese", "Chinese, Japanese", "Korean", "Thai"}
 )
-# What may be meant wherever it stands.
+# Words that may mean it anywhere in a text.
 UNCLEAR: Final[tuple[Words, ...]] = (
     *sorted(STRONG),
     ("cancel",),

@@ -1,19 +1,19 @@
-"""What can be read of a postback that is not well-formed XML.  No I/O.
+"""Read as much as possible of a postback that is not well-formed XML.  No I/O.
 
-Strategy: whoever writes XML without escaping its texts sends `me & you` and `I <3 you`, and half a
-line of it is none of its neighbours' fault.  So the document is read a second time with what
-can be no markup where it stands taken for text; and where that does not do, each NOTIFICATION
-of it by itself.  What cannot be read then is kept as it came, with the reason.
+Strategy: a server that does not escape its texts sends `me & you` and `I <3 you`, and one such
+notification must not cost the others.  So the document is parsed a second time, with all
+characters that cannot be markup there taken as text; if that fails, each NOTIFICATION is parsed by
+itself.  Parts that still cannot be read are kept as received, with the reason.
 
 Rules:
 
-* Only what no XML can have there is taken for text: an `&` that begins no reference, a `<` that
-  begins no tag, a character that is none of XML's, a byte that is none of the encoding's.  What
-  may be markup is never touched, nor is what stands in a comment or in CDATA.
-* A notification begins and ends where its tags say so, and not in a comment or in CDATA.
-* All is read by `safe_xml`, within its limits: no entity is expanded that was not before.
-* Nothing is dropped: what stands between notifications and cannot be read is kept, too.
-* It costs a few linear passes, whatever the document.
+* Only input that is invalid XML in its place is taken as text: an `&` that begins no reference, a
+  `<` that begins no tag, a character that XML does not allow, a byte that the encoding does not
+  have.  Possible markup is never changed, and neither are comments and CDATA.
+* A notification begins and ends at its tags, except those in a comment or in CDATA.
+* Everything is parsed by `safe_xml`, within its limits: no further entity is expanded.
+* Nothing is dropped: unreadable text between notifications is kept, too.
+* It takes a few linear passes over any document.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ENDS: Final = {
 }
 _AROUND: Final = re.compile(r"</?POSTBACK(?:\s[^<>]*)?>|\s+", re.IGNORECASE)
 
-# What has a text of its own, in which nothing is markup, and how it ends.
+# Constructs whose content has no markup, and how each ends.
 _VERBATIM: Final = re.compile(r"<!--|<!\[CDATA\[|<\?(?=[^\W\d])")
 _END_OF_VERBATIM: Final = {"<!--": "-->", "<![CDATA[": "]]>", "<?": "?>"}
 
@@ -74,7 +74,7 @@ def readable_parts(document: bytes | str) -> list[Part] | None:
 
 
 def _decoded(document: bytes | str) -> str:
-    """Return a document as text; a byte that is none of its encoding as one of Latin-1."""
+    """Return a document as text; a byte that its encoding does not have is read as Latin-1."""
     if isinstance(document, str):
         return document
     declared = _DECLARATION.match(document)
@@ -89,7 +89,7 @@ def _decoded(document: bytes | str) -> str:
 
 
 def _verbatim(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each comment, CDATA and instruction begins and ends; one may have no end."""
+    """Yield the start and end of each comment, CDATA section and instruction, even an open one."""
     at = 0
     while found := _VERBATIM.search(text, at):
         closing = _END_OF_VERBATIM[found[0]]
@@ -106,7 +106,7 @@ def _parsed(text: str) -> Part:
 
 
 def _repaired(text: str) -> Iterator[str]:
-    """Yield a text in pieces, with what can be no markup written as text."""
+    """Yield a text in pieces, with everything that cannot be markup escaped."""
     at = 0
     for begin, end in _verbatim(text):
         yield _as_text(text[at:begin])
@@ -122,7 +122,7 @@ def _as_text(piece: str) -> str:
 
 
 def _numeric(reference: re.Match[str]) -> str:
-    """Return a reference by number as it is, or as text where it is to no character of XML."""
+    """Return a numeric reference as it is, or escaped if XML does not allow its character."""
     code = int(reference[1], 16) if reference[1] else int(reference[2])
     is_one = code < sys.maxunicode and not _NO_CHARACTER.match(chr(code))
     return reference[0] if is_one else f"&amp;{reference[0][1:]}"
@@ -132,7 +132,7 @@ def _numeric(reference: re.Match[str]) -> str:
 
 
 def _elements(text: str, root: str, why: str) -> list[Part]:
-    """Return the notifications of a document, each read by itself, and what is between them."""
+    """Return the notifications of a document, each parsed by itself, and the text between them."""
     shown = _without_verbatim(text)
     begins = list(_BEGIN.finditer(shown))
     if len(begins) > _MOST_PARTS:
@@ -153,7 +153,7 @@ def _elements(text: str, root: str, why: str) -> list[Part]:
 
 
 def _without_verbatim(text: str) -> str:
-    """Return a text, as long as it is, with no tag in a comment or in CDATA."""
+    """Return a text of the same length, without the tags in comments and CDATA."""
     pieces, at = [], 0
     for begin, end in _verbatim(text):
         fill = "\0" if text.startswith("<![", begin) else " "
@@ -163,7 +163,7 @@ def _without_verbatim(text: str) -> str:
 
 
 def _between(text: str, shown: str, begin: int, end: int, why: str) -> list[Part]:
-    """Return what stands between notifications and has no place there, if there is any."""
+    """Return the text between notifications that does not belong there, if any."""
     return [_kept(text[begin:end], why)] if _AROUND.sub("", shown[begin:end]) else []
 
 

@@ -1,17 +1,17 @@
 """Numbers as they are dialled within a country, made international.  No I/O.
 
-Strategy: the tables are those of `phonenumbers`, a port of Google's libphonenumber; it
-comes with the extra `numbers`.  A number is read in two ways, as one of the country and as
-one that lacks its +, and where both could be meant it is refused.
+Strategy: the tables are those of `phonenumbers`, a port of Google's libphonenumber; it comes with
+the extra `numbers`.  A number is read in two ways, as one of the country and as an international
+one without its +, and refused if both could be meant.
 
 Rules:
 
-* A number with a + stays as it is, so that a later release of the tables cannot make
-  another of it.
-* A number of the country is taken for one by its length; that it is assigned counts only
-  where it could be another's.
-* Where a 0 is dialled before the numbers of the country, one without that 0 is as likely
-  to have its country code in front: if that is a number as well, nobody guesses.
+* A number with a + is not changed, so that a later release of the tables cannot make it another
+  number.
+* The length decides whether a number is one of the country; whether it is assigned counts only if
+  it could be another country's.
+* If a 0 is dialled before the numbers of the country, a number without it is as likely to begin
+  with its country code: if that reading is a number as well, it is refused instead of guessed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class NationalNumbers:
     """Read numbers as they are dialled within a country; the `number_reader=` of a client.
 
     `country` is its two letters (ISO 3166-1).  Called with `(555) 123-4888`,
-    `NationalNumbers("US")` returns `+15551234888`; what is written with a + is returned
-    as it is, and so is what is no number, which sending refuses.
+    `NationalNumbers("US")` returns `+15551234888`.  A text with a + is returned unchanged, and
+    so is one that is not a number, which sending refuses.
 
     Raises ConfigurationError for an unknown country.  The call raises
-    InvalidMessage for a number that is of no country, or could be of two.
+    InvalidMessage for a number that belongs to no country, or could belong to two.
     """
 
     country: str = attrs.field(converter=_region)
@@ -100,7 +100,7 @@ class NationalNumbers:
 
 
 def _parsed(digits: str, country: str | None) -> phonenumbers.PhoneNumber | None:
-    """Return what the tables make of digits, None where no number can be so long."""
+    """Return the tables' reading of digits, None if no number can be so long."""
     try:
         number = phonenumbers.parse(digits, country)
     except phonenumbers.NumberParseException:
@@ -109,7 +109,7 @@ def _parsed(digits: str, country: str | None) -> phonenumbers.PhoneNumber | None
         phonenumbers.is_possible_number_with_reason(number)
         == phonenumbers.ValidationResult.IS_POSSIBLE
     )
-    # Where no 0 is dialled, one in front is taken for a digit.
+    # In a country without a leading 0, one in front is taken as a digit.
     if number.italian_leading_zero and not phonenumbers.is_valid_number(number):
         return None
     return number if is_possible else None

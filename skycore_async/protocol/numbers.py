@@ -1,16 +1,16 @@
 """Phone numbers, as people write them and as the API takes them.  No I/O.
 
-Strategy: formatting is stripped, and what is left has to be digits that can be a number
-in international format.  What cannot be one is refused by the first rule of a table that
-it breaks, whose words say what to write instead.
+Strategy: formatting is stripped, and the rest has to be digits that can be a number in
+international format.  Otherwise the first rule of a table that it breaks gives the error text,
+which says what to write instead.
 
 Rules:
 
-* No country code begins with 0, so that a number which does is dialled from within some
-  country, or with a prefix to dial abroad.
-* A 0 in parentheses by itself, or after a country code where it is only dialled within the
-  country, is no digit of the number.  `+39 (06) ...` is Rome, and stays.
-* Digits are 0 to 9: those of other scripts are refused, and never read as something else.
+* No country code begins with 0, so a number that begins with 0 is dialled within some country, or
+  has a prefix for calls abroad.
+* A 0 alone in parentheses, or after a country code for which it is only dialled within the
+  country, is not a digit of the number.  `+39 (06) ...` is Rome, and its 0 stays.
+* Digits are 0 to 9: those of other scripts are refused, and never converted.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Final
 
 from ..errors import InvalidMessage
 
-# Makes a number, as it was written, one in international format: what a client may be given.
+# Converts a number, as written, to international format: a client's `number_reader`.
 NumberReader = Callable[[str], str]
 
-# What people and address books put around a number: punctuation, the no-break
-# spaces and hyphens of typeset text, and the invisible marks of copied text.
+# Characters that people and address books put into a number: punctuation, the no-break spaces and
+# hyphens of typeset text, and the invisible marks of copied text.
 _FORMATTING: Final = re.compile(
     "[ \t\\-./()\u00a0\u2007\u2009\u202f\u2010-\u2015\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069]"
 )
@@ -47,12 +47,12 @@ _COUNTRY_CODE: Final = re.compile(
     "[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}", re.ASCII
 )
 _PREFIXED: Final = f"({_ZERO_IS_A_PREFIX})0"
-# What is surely none of these is told first, without a look at all the codes.
+# Digits that surely begin with none of them are ruled out first, without a look at all the codes.
 _NUMBER: Final = re.compile(
     f"[17][0-9]{{{SHORTEST - 1},14}}|(?!0|{_PREFIXED})[0-9]{{{SHORTEST},15}}", re.ASCII
 )
 _is_number: Final = _NUMBER.fullmatch
-# A number that passed through a table of amounts: the zeros are no digits of it.
+# A number from a spreadsheet of amounts: its decimal zeros are not digits of the number.
 _AMOUNT: Final = re.compile(r"\s*\+?[0-9]+\.00?\s*", re.ASCII)
 _BARE_ZERO: Final = re.compile(r"\(\s*0\s*\)", re.ASCII)
 
@@ -60,7 +60,7 @@ _BARE_ZERO: Final = re.compile(r"\(\s*0\s*\)", re.ASCII)
 def number(to: str, reader: NumberReader | None = None) -> str:
     """Strip the formatting from a phone number and return its digits.
 
-    Where there is a `reader`, they are those of what it returns for the number.
+    With a `reader`, these are the digits of what it returns for the number.
 
     Raises InvalidMessage unless 5 to 15 digits are left, which is what the API takes, for
     what is surely not in international format (the rules above), and for a decimal
@@ -90,7 +90,7 @@ def _read(to: str, reader: NumberReader) -> str:
 
 
 def bare(to: str) -> str:
-    """Return a number without formatting and without a + in front."""
+    """Return a number without formatting and without its +."""
     return _FORMATTING.sub("", to).removeprefix("+")
 
 
@@ -107,10 +107,11 @@ def country_code(digits: str) -> str:
 
 @functools.lru_cache(maxsize=1024)  # of a row it is asked as it is looked up, and as it begins
 def names_within_country(number: str) -> tuple[str | None, str | None]:
-    """Return how a number in international format is called within its country.
+    """Return the forms in which an international number is dialled within its country.
 
-    With a 0 in front; and without, where it has no more digits then than an American one: a longer
-    one is most likely a whole number of another country.  None for what there is not.
+    The first has a 0 in front.  The second has none, and is given only if it is no longer than an
+    American number: a longer one is most likely a whole number of another country.  None stands
+    for a form that does not exist.
     """
     code = _COUNTRY_CODE.match(number)
     called = number[code.end() :].lstrip("0") if code is not None else ""
@@ -120,17 +121,17 @@ def names_within_country(number: str) -> tuple[str | None, str | None]:
 
 
 def may_be_within_country(name: str) -> bool:
-    """Return whether some number may be called so within its country."""
+    """Return whether a number may be one as dialled within a country."""
     return name.startswith("0") or len(name) <= MOST_WITHIN_COUNTRY
 
 
 def spellings(number: str) -> tuple[str, ...]:
-    """Return how a number in international format may be named in a postback: as it is first."""
+    """Return the forms in which a postback may name an international number, itself first."""
     return (number, *filter(None, names_within_country(number)))
 
 
 def _fault(written: str, stripped: str) -> str | None:
-    """Say what is wrong with a number, as it was written and without its formatting."""
+    """Return what is wrong with a number, given as written and without formatting."""
     if _AMOUNT.fullmatch(written):
         return (
             "is a decimal number, and not in international format: give the digits before the"
@@ -161,35 +162,35 @@ def _fault(written: str, stripped: str) -> str | None:
 
 
 def ending(number: str) -> str:
-    """Return the last digits of a number, which it shares with all that `may_be_same`."""
+    """Return the last digits of a number, equal for all numbers that `may_be_same`."""
     return number[-SHORTEST:]
 
 
 def may_be_same(one: str, other: str) -> bool:
-    """Return whether two numbers, as digits, may be one: with and without its country code.
+    """Return whether two numbers, as digits, may be the same with and without country code.
 
-    Zeros in front belong to no number: they dial out of an area or a country.
+    Leading zeros are ignored: they are prefixes to dial out of an area or a country.
     """
     short, long = sorted((one.lstrip("0"), other.lstrip("0")), key=len)
     return one == other or (len(short) >= SHORTEST and long.endswith(short))
 
 
 def is_name(sender: str) -> bool:
-    """Return whether a sender is a name, and no number."""
+    """Return whether a sender is a name instead of a number."""
     return any(map(str.isalpha, sender))
 
 
 def is_sender(one: str, other: str) -> bool:
-    """Return whether two senders, short codes or names, may be one."""
+    """Return whether two senders, short codes or names, may be the same."""
     if is_name(one + other):
         return one.casefold() == other.casefold()
     return may_be_same(str(digits(one)), str(digits(other)))
 
 
 def digits(number: str | None) -> str | None:
-    """Return a number as the ledger keeps it: digits from 0 to 9, whatever its script has.
+    """Return a number as the ledger stores it: as digits from 0 to 9, whatever its script.
 
-    Of what is far too long for a number it keeps the end, so that any database can index it.
+    A text that is far too long for a number is cut to its end, so that any database can index it.
     """
     if number is None or (number.isascii() and number.isdecimal() and len(number) <= LONGEST):
         return number

@@ -1,12 +1,12 @@
-"""Asking for a sending report: the request, and the link in its answer.  No I/O.
+"""The request for a sending report, and the link in its answer.  No I/O.
 
 Rules:
 
-* The link stands where the answer has an absolute URL: the documentation shows no example.  An
-  element that is nothing else comes before one that has it among other words.
-* An answer need not be well-formed, as a link may have a bare `&`.
-* What the account may not do is `Rejected`, or `LookupTooSoon`; everything else that is not a
-  link is `ReportError`.  What is said of it quotes nothing but the answer's own reason.
+* The link is an absolute URL anywhere in the answer, since the documentation shows no example.  An
+  element that is only a URL comes before one that has a URL among other words.
+* An answer need not be well-formed, since a link may have a bare `&`.
+* A refusal of the account raises `Rejected` or `LookupTooSoon`; any other answer without a link
+  raises `ReportError`.  Error texts quote only the answer's own reason.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Link:
 
 
 def request_fields(since: datetime, until: datetime) -> dict[str, str]:
-    """Return the dates of a request, which are whole seconds in UTC, and cover the period."""
+    """Return the dates of a request: whole seconds in UTC that cover the period."""
     begin = math.floor(since.timestamp())
     end = math.ceil(until.timestamp())
     return {"START_DATE": _date(begin), "END_DATE": _date(end)}
@@ -75,7 +75,7 @@ def query_string(fields: Mapping[str, str], *, api_key: str) -> str:
 def read_link(*, status: int, headers: Mapping[str, str], body: bytes, api_key: Secret) -> Link:
     """Read the answer to a request; `headers` have lower-case names.
 
-    Raises Rejected, LookupTooSoon or ReportError where it has no link.
+    Raises Rejected, LookupTooSoon or ReportError if it has no link.
     """
     hidden = _link(status, headers, api_key.hide_in(body))
     url = _link(status, headers, body)
@@ -101,7 +101,7 @@ def _link(status: int, headers: Mapping[str, str], body: bytes) -> str:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    """Return the elements of an answer, or its text alone, under no name."""
+    """Return the elements of an answer, or only its text under an empty name."""
     try:
         return read_fields(body)
     except safe_xml.XMLRefused:
@@ -114,7 +114,7 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Go through the texts of elements, and not of attributes, which name schemas."""
+    """Yield the texts of elements, but not of attributes, which name schemas."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -139,7 +139,7 @@ def _failure(
 
 
 def _pause(said: str, headers: Mapping[str, str]) -> float:
-    """Return the seconds to wait: as asked for, as the reason says, or a guess."""
+    """Return the seconds to wait: those of the header, those in the reason, or a guess."""
     asked = retry_after_of(headers)
     if asked is None:
         found = _SAID_PAUSE.findall(said)

@@ -1,19 +1,18 @@
-"""What is in a sending report: tags in, messages out.  No I/O.
+"""The contents of a sending report: tags in, messages out.  No I/O.
 
-Strategy: a message is open from its tag on, until what can only stand behind it: its own end, the
-next message, or the bounds of what it stands in.  A group's attributes hold from its tag on, until
-the next group or the end of its section.  So it makes no difference whether tags are closed as in
-XML, or not, as in the provider's examples.
+Strategy: a message is open from its tag until something that can only come after it: its own end
+tag, the next message, or the bounds of its parent.  A group's attributes hold from its tag until
+the next group or the end of its section.  So tags may be closed as in XML, or not, as in the
+provider's examples.
 
 Rules:
 
-* A message has an id, a number and a text, of its own or inherited; one that has not is left out.
-* One of which not all came, or an event is damaged, is left out, too: nobody knows of what time
-  it is.
-* Of several events of a kind, the earliest counts.  One without a time that can be read says
-  nothing, as no message was ever told apart by it.
-* Whatever is otherwise than documented is a problem, and so no report with it is complete: a
-  message that was not found in it may be in what was not understood.
+* A message has an id, a number and a text, its own or inherited; otherwise it is left out.
+* A message that is incomplete, or has a damaged event, is left out, too: its time is not known.
+* Of several events of a kind, the earliest counts.  An event without a readable time is ignored,
+  since it cannot tell messages apart.
+* Any deviation from the documentation is a problem, and a report with a problem is not complete: a
+  message that was not found may be in the part that was not understood.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ _NOTHING: Final[Fields] = MappingProxyType({})
 
 
 class ReportContents:
-    """Take one report's tags in, in their order; its messages are in `messages`.
+    """Collect one report's messages in `messages` from its tags, given in order.
 
-    `problem` is the first that was met, and `is_in_content` says that the last began an MMS.
+    `problem` is the first problem, and `is_in_content` says that the last tag began an MMS.
     """
 
     def __init__(self) -> None:
@@ -65,7 +64,7 @@ class ReportContents:
         self._events: _Events = {}
 
     def note(self, problem: str) -> None:
-        """Say why the report is not complete; the first reason stands."""
+        """Note why the report is not complete; the first reason is kept."""
         self.problem = self.problem or problem
 
     @property
@@ -74,7 +73,7 @@ class ReportContents:
         return self._section is not None and self._message is None
 
     def take_plain(self, written: str, events: str) -> bool:
-        """Take in a message in one piece; False where it is to be looked at tag by tag."""
+        """Add a message given in one piece; return False if it must be given tag by tag."""
         fields = once(PLAIN_ATTRIBUTES.findall(written))
         if fields is None:
             return False
@@ -87,7 +86,7 @@ class ReportContents:
         return True
 
     def take(self, name: str, fields: Fields | None, *, closes: bool, is_empty: bool) -> None:
-        """Take in a tag, whose attributes are None where one comes twice."""
+        """Add a tag; its attributes are None if one occurs twice."""
         self.is_in_content = name == "CONTENT" and not (closes or is_empty)
         if fields is None:
             self.note("it has an attribute twice")
@@ -121,18 +120,18 @@ class ReportContents:
             self.note("it has an element that no report has")
 
     def forget_message(self) -> None:
-        """Leave the open message out, which may not have been read as it was meant."""
+        """Leave the open message out, since it may have been misread."""
         self._message = None
 
     def end_message(self) -> None:
-        """Take in the message that is open."""
+        """Add the open message."""
         if self._message is not None:
             self._add(self._message, self._events)
         self._message = None
         self._events = {}
 
     def end(self) -> None:
-        """Take in the end of all."""
+        """Note the end of the report."""
         self.end_message()
         if self._section is not None:
             self.note("it has a section without an end")

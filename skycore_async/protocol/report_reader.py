@@ -1,17 +1,17 @@
-"""A sending report as it comes: bytes in, messages out, in memory that does not grow.  No I/O.
+"""Read a sending report in pieces: bytes in, messages out, in bounded memory.  No I/O.
 
-Strategy: the text is taken apart tag by tag, from the front; what is not whole yet waits for
-more.  What the tags say is for `report_contents`.
+Strategy: the text is split into tags, from the front; an incomplete tag waits for more text.
+`report_contents` interprets the tags.
 
 Rules:
 
-* A report is complete once its `</RESPONSE>` has come, and all of it is as documented.  What
-  else came, such as the text that an unescaped quote leaves behind, is a problem: reading goes
-  on, since what is listed was sent, but never to a complete report.
-* What cannot be a report at all, such as an HTML page, raises ReportError at once; so does a
+* A report is complete once its `</RESPONSE>` was read, and all of it is as documented.  Anything
+  else, such as the rest of a value after an unescaped quote, is a problem: reading goes on, since
+  listed messages were sent, but the report is never complete.
+* A document that cannot be a report, such as an HTML page, raises ReportError at once; so does a
   DOCTYPE, so that no entity is ever defined, and a tag of more than `MAX_TAG` characters.
-* What is within an MMS is passed unread.
-* What is said of a report quotes nothing of it.
+* The content of an MMS is skipped.
+* Error texts quote nothing of a report.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .report_text import ReportText
 MAX_TAG: Final = 64 * 1024
 AT_A_TIME: Final = 16 * 1024
 
-# What may stand between elements: the documented examples have dots there.
+# Allowed between elements: the documented examples have dots there.
 _NOTHING: Final = re.compile(r"[ \t\r\n.]*")
 _MAY_BE_MARKUP: Final = re.compile(r"<(?:[A-Za-z_/!?]|\Z)")
 _IN_CONTENT: Final = re.compile(
@@ -45,9 +45,9 @@ class _Root(enum.Enum):
 
 
 class ReportReader:
-    """Read one report: `feed` it all that comes, then `finish`; either returns messages.
+    """Read one report: `feed` it all pieces, then `finish`; both return messages.
 
-    Fewer bytes than `at_a_time` wait for more, lest one tag be looked at many times.
+    Fewer bytes than `at_a_time` wait for more, so that no tag is looked at many times.
     """
 
     def __init__(self, *, at_a_time: int = AT_A_TIME) -> None:
@@ -62,32 +62,32 @@ class ReportReader:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of a report came, and nothing else."""
+        """Whether the whole report was read, and nothing else."""
         return self._is_finished and self.problem is None
 
     @property
     def problem(self) -> str | None:
-        """Why it is not complete, as far as that is known by now."""
+        """Why it is not complete, as far as is known by now."""
         return self._contents.problem
 
     def feed(self, data: bytes) -> list[ReportedMessage]:
-        """Take in what came next, and return the messages that are whole with it.
+        """Add the next piece, and return the messages that it completes.
 
-        Raises ReportError for what is no report.
+        Raises ReportError if it is not a report.
         """
         self._waiting += data
         return self._advance(is_last=False) if len(self._waiting) >= self._at_a_time else []
 
     def finish(self) -> list[ReportedMessage]:
-        """Say that nothing more comes, and return the messages that are left.
+        """Note the end of the input, and return the remaining messages.
 
-        Raises ReportError for what is no report; `is_complete` says whether it was all of one.
+        Raises ReportError if it is not a report; `is_complete` says whether it was a whole one.
         """
         left = self._advance(is_last=True)
         if self._root is _Root.AWAITED:
             raise ReportError("the report is empty, or is no XML")
         if self._rest or self._root is _Root.OPEN:
-            # When it was sent may be in what did not come: it would seem to wait.
+            # Its time of sending may be in the missing part: it would seem not to be sent yet.
             self._contents.forget_message()
             self._contents.note("it breaks off before its end")
         self._is_finished = True
@@ -112,7 +112,7 @@ class ReportReader:
         return taken
 
     def _step(self, text: str, at: int) -> int:
-        """Read what stands at a place, and return where to go on: there, for what is not whole."""
+        """Read the tag at a position; return where to go on: at that tag if it is incomplete."""
         if self._depth:
             return self._skip(text, at)
         if self._contents.takes_plain:
@@ -133,7 +133,7 @@ class ReportReader:
         if _NOTHING.fullmatch(text, at, end) is None:
             if self._root is _Root.AWAITED:
                 raise ReportError("the report is no XML")
-            # It may be the rest of a tag that was not read as it was meant.
+            # It may be the rest of a tag that was misread.
             self._contents.forget_message()
             self._contents.note("it has text between its elements")
         return end
@@ -168,7 +168,7 @@ class ReportReader:
             self._root = _Root.CLOSED if is_empty else _Root.OPEN
 
     def _skip(self, text: str, at: int) -> int:
-        """Pass what is within an MMS, up to its end."""
+        """Skip the content of an MMS, up to its end."""
         found = _IN_CONTENT.search(text, at)
         if found is None:
             begin = text.rfind("<", max(at, len(text) - _LONGEST_END))

@@ -1,19 +1,19 @@
 """The tags of a sending report: text in, names and attributes out.  No I/O.
 
 Strategy: regular expressions, since the documented reports are not well-formed and no XML
-parser reads them; what is well-formed is read to what an XML parser makes of it.
+parser reads them; well-formed input gives the same values as from an XML parser.
 
 Rules:
 
-* A value ends at the first quote behind which the tag goes on or ends: at `" name="`, `">` or
-  `"/>`.  In XML that is its first quote; where quotes are not escaped, as `&` is not, most of
-  them are part of the value.
-* White space in a value is spaces, and a line break is one, as XML has it.
+* A value ends at the first quote after which the tag goes on or ends: at `" name="`, `">` or
+  `"/>`.  In XML that is its first quote; if quotes are not escaped, most of them are part of the
+  value.
+* White space in a value becomes spaces, and a line break one space, as in XML.
 * Entities are the five of XML; there are no others.  A `&` that begins neither one of them nor a
   character reference is a `&`.
-* Nothing is tried twice: no tag takes longer than its length to be read.
-* What repeats a group stands in `(?>...)`.  `*+` behind a group would say the same, and is wrong
-  in Python before 3.11.5, as Debian 12 has it: a round that fails in the middle is not undone.
+* The expressions never backtrack: reading a tag takes time linear in its length.
+* A repeated group is in `(?>...)`.  `*+` after the group would mean the same, but is wrong in
+  Python before 3.11.5, which Debian 12 has: a repetition that fails in the middle is not undone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAME: Final = r"[A-Za-z_][A-Za-z0-9_:.-]{0,60}"
 
 
 def _value(end: str) -> str:
-    """Return the pattern of a value, behind the last of which stands `end`."""
+    """Return the pattern of a value; after the last value comes `end`."""
     goes_on = rf"""(?:{end}|{SPACE}++{_NAME}{SPACE}*+={SPACE}*+["'])"""
     return rf"""(?:"(?>(?:[^"]++|"(?!{goes_on}))*)"|'(?>(?:[^']++|'(?!{goes_on}))*)')"""
 
@@ -44,7 +44,7 @@ TAG: Final = re.compile(
 _AT_END: Final = _value(r"\Z")
 _ATTRIBUTES: Final = re.compile(rf"{SPACE}++({_NAME}){SPACE}*+={SPACE}*+({_AT_END})")
 
-# The most usual message, in one piece: what the reader makes of its tags can be read off.
+# The most usual message, matched in one piece, with the result that its tags would give.
 _PLAIN: Final = rf'(?:{SPACE}++[a-z]++="[^"]*+")'
 _PLAIN_EVENT: Final = (
     rf'<(?:ACK|DLR)(?>(?:{SPACE}++[a-z]++="[^"<>=]*+")*){SPACE}*+/?>'
@@ -64,28 +64,28 @@ _ENTITIES: Final = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
 
 def attributes(written: str) -> dict[str, str] | None:
-    """Return the attributes of a tag by their names in lower case; None where one comes twice."""
+    """Return the attributes of a tag by their names in lower case; None if one occurs twice."""
     pairs = [(name.lower(), clean(value[1:-1])) for name, value in _ATTRIBUTES.findall(written)]
     return once(pairs)
 
 
 def once(pairs: Sequence[tuple[str, str]]) -> dict[str, str] | None:
-    """Return pairs as a dict; None where a name comes twice."""
+    """Return pairs as a dict; None if a name occurs twice."""
     fields = dict(pairs)
     return fields if len(fields) == len(pairs) else None
 
 
 def clean(value: str) -> str:
-    """Return what a value stands for."""
+    """Return a value with its references resolved and its white space normalised."""
     if TO_BE_CLEANED.search(value) is None:
         return value
     return _REFERENCE.sub(_character, _BREAK.sub(" ", value))
 
 
 def unescaped(text: str) -> str:
-    """Return a text that is the same whether or not it was escaped, and as often as it was.
+    """Return a text with all levels of escaping removed, so that escaped copies are equal to it.
 
-    A text that itself has `&amp;` in it is read as `&` from a report that escapes nothing.
+    In a report that escapes nothing, `&amp;` in a text is read as `&`.
     """
     while (read := clean(text)) != text:
         text = read
@@ -97,14 +97,14 @@ def _character(reference: re.Match[str]) -> str:
     if name:
         return _ENTITIES[name]
     number = int(decimal) if decimal else int(hexadecimal, 16)
-    # What is no character of XML is left as it is written.
+    # A reference to a character that XML does not allow is left as written.
     if number <= sys.maxunicode and first_forbidden(chr(number)) is None:
         return chr(number)
     return reference[0]
 
 
 def moment(written: str | None) -> datetime | None:
-    """Return a time in UTC; None where it cannot be read, or has no offset.
+    """Return a time in UTC; None if it cannot be read, or has no offset.
 
     Both editions' forms: `2012-04-30T08:30:12.327558Z`, `2012-04-30 08:30:12.3275-04`.
     """

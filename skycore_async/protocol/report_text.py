@@ -2,9 +2,9 @@
 
 Rules:
 
-* The encoding is what the mark at its beginning or its declaration says, and else UTF-8; one that
+* The encoding is that of the byte order mark or the declaration, otherwise UTF-8; one that
   `safe_xml` would not accept is refused.
-* Bytes that are no text are marked as such, and told of: the rest can still be read.
+* Invalid bytes are replaced by a mark and reported; the rest can still be read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReportText:
         self._decoder: codecs.IncrementalDecoder | None = None
 
     def decode(self, data: bytes, *, is_last: bool) -> str:
-        """Return the text of what came next; a character that is not whole waits for the rest.
+        """Return the text of the next piece; an incomplete character waits for the rest.
 
         Raises ReportError for an encoding that is not accepted.
         """
@@ -63,7 +63,7 @@ class ReportText:
 
 
 def _is_decided(data: bytes) -> bool:
-    """Return whether the mark and the declaration have come, or there is none."""
+    """Return whether the byte order mark and the declaration were read, or there are none."""
     begin = data.lstrip()
     return len(begin) >= _LONGEST_DECLARATION or (
         b"?>" in begin if b"<?xml".startswith(begin[:5]) else len(begin) >= len(codecs.BOM_UTF8)
@@ -71,13 +71,13 @@ def _is_decided(data: bytes) -> bool:
 
 
 def _chosen(data: bytes) -> tuple[bytes, str]:
-    """Return the mark at the beginning, and the encoding."""
+    """Return the byte order mark, and the encoding."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return mark, encoding
     declared = _DECLARED.match(data)
     encoding = declared[1].decode("latin-1").lower() if declared else "utf-8"
-    # Nothing in UTF-16 could be read so far.
+    # In UTF-16 nothing could have been read so far.
     if not safe_xml.is_plain_encoding(encoding) or encoding.startswith("utf-16"):
         raise ReportError("the report declares an encoding that is not accepted")
     return b"", encoding

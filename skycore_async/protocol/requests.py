@@ -5,10 +5,10 @@ refuses it; `post_body` and `query_string` write it.
 
 Rules:
 
-* What the API would refuse, or would change (it cuts FROM_MASK), is refused
-  here.  Text is never changed.
-* Of a kind of str the characters count, as of a member of an `Enum` of strs, which Python
-  formats by its name: it would be sent by that, and its key kept by that.
+* A message that the API would refuse, or would change (it cuts FROM_MASK), is refused here.  The
+  text is never changed.
+* A subclass of str is replaced by its characters: Python formats a member of an `Enum` of strs by
+  its name, which would be sent, and stored as its key.
 * The API key is spliced in last, where nothing can raise any more.
 """
 
@@ -51,7 +51,7 @@ _fields_of: Final = attrgetter(*(attribute for _, attribute in _FIELDS))
 
 _KEPT: Final = 50_000  # characters, which take some megabytes
 
-# What stands in place of a key that was forgotten: `skycore_async/ledger/pruning.py` makes it.
+# The form of the replacement for a forgotten key: `skycore_async/ledger/pruning.py` makes it.
 _PRUNED: Final = "pruned:"
 _PRUNED_KEY: Final = re.compile(_PRUNED + "[0-9a-f]{32}")
 
@@ -63,7 +63,7 @@ _FORM_FIELDS: Final = tuple(
 
 
 class _FormOfAny(dict[int, str]):
-    """What stands in a form for any character: those of a language are few, and are kept."""
+    """The form-encoded characters; they are cached, as those of a language are few."""
 
     def __missing__(self, code: int) -> str:
         quoted = quote_plus(safe_xml.escape(chr(code)))
@@ -72,7 +72,7 @@ class _FormOfAny(dict[int, str]):
         return quoted
 
 
-# Escaped for XML and quoted for a form, in one.
+# Escaped for XML and quoted for a form, in one step.
 _FORM_OF_ASCII: Final = {code: quote_plus(safe_xml.escape(chr(code))) for code in range(128)}
 _FORM_OF_ANY: Final = _FormOfAny(_FORM_OF_ASCII)
 _TAIL: Final = quote_plus("</REQUEST>")
@@ -88,12 +88,13 @@ def resolve(
     number_reader: NumberReader | None = None,
     to: str | None = None,
 ) -> SMS:
-    """Return the message that is to be sent, with the defaults filled in.
+    """Return the message to send, with the defaults filled in.
 
-    The number is bare digits then, those of what `number_reader` makes of it; `to` has them
-    where `number` was asked before.  A message that has all of that is sent as it is.
-    Raises InvalidMessage, with the field at fault, for what the API would refuse
-    or change.
+    Its number is only digits, after `number_reader`; `to` has them if `number` was called before.
+    A message that is complete already is returned unchanged.
+
+    Raises InvalidMessage, which names the field, for a message that the API would refuse or
+    change.
     """
     to = to or number(message.to, number_reader)
     from_, campaign_ref = message.from_ or from_, message.campaign_ref or campaign_ref
@@ -127,7 +128,7 @@ def resolve(
 
 
 def _as_str(value: Any) -> Any:
-    """Return the characters of what is a kind of str, and anything else as it is."""
+    """Return an instance of a subclass of str as a str, and anything else unchanged."""
     return str.__str__(value) if isinstance(value, str) else value
 
 
@@ -157,7 +158,7 @@ def _filled_in(message: SMS, *, to: str, from_: str | None, campaign_ref: str | 
 
 
 def _check_characters(values: Iterable[Any]) -> None:
-    """Raise InvalidMessage where a value of `_ATTRIBUTES` cannot be sent."""
+    """Raise InvalidMessage if a value of `_ATTRIBUTES` cannot be sent."""
     try:
         if first_forbidden("".join(filter(_is_given, values))) is None:
             return
@@ -169,7 +170,7 @@ def _check_characters(values: Iterable[Any]) -> None:
 
 
 def check_tags(tags: Iterable[str]) -> None:
-    """Raise InvalidMessage where one of these is no word that can be kept and seen."""
+    """Raise InvalidMessage if one of these tags cannot be stored and shown."""
     for tag in tags:
         if not isinstance(tag, str):
             raise InvalidMessage(f"a str is needed, not {type(tag).__name__}", field="tags")
@@ -210,7 +211,7 @@ def _check_text(text: str, max_segments: int | None) -> None:
 def post_body(message: SMS, *, api_key: str) -> bytes:
     """Write a resolved message as the body of a POST: a form whose field `xml` is the REQUEST.
 
-    What is the same in every request is encoded once, beforehand.
+    The parts that are equal in all requests are encoded only once.
     """
     parts = [_HEAD, _form_text(api_key), _AFTER_KEY]
     for (start, end), value in zip(_FORM_FIELDS, _fields_of(message), strict=True):
@@ -223,7 +224,7 @@ def post_body(message: SMS, *, api_key: str) -> bytes:
 def _form_text(text: str) -> str:
     if not text.isascii():
         return text.translate(_FORM_OF_ANY)
-    # In most numbers and keys nothing is to be escaped.
+    # Most numbers and keys need no escaping.
     return text if text.isalnum() else text.translate(_FORM_OF_ASCII)
 
 

@@ -1,14 +1,14 @@
-"""The answer to a sendSMS request: bytes in, an `Accepted` out or what it says instead.  No I/O.
+"""Parse the answer to a sendSMS request: bytes in; an `Accepted` out, or an error.  No I/O.
 
 Rules:
 
-* The body of an answer decides; the HTTP status only speaks where there is no
-  RESPONSE in it, not even a part of one, because the API answers 200 either way.
-* An answer that names another number, or none that can be read, is to another message.
+* The body of an answer decides; the HTTP status counts only if the body has no RESPONSE, not even
+  a part of one, because the API answers 200 to failures, too.
+* An answer that names another number, or an unreadable one, belongs to another message.
 * Success with an ERRORCODE or an ERRORINFO contradicts itself, and is no clear answer.
-* What is said of an unclear answer quotes nothing of it: it may repeat number and text.
-* A Failure is a rejection, a throttle (E106, E113) or doubt (E503).  Whatever is no
-  clear answer is doubt: the request had left by then.
+* The error for an unclear answer quotes nothing of it: it may repeat number and text.
+* A Failure is a rejection, a throttle (E106, E113) or a doubt (E503).  Every unclear answer is a
+  doubt: the request had left by then.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from . import numbers, safe_xml
 _HTTP_TOO_MANY_REQUESTS: Final = 429
 _HTTP_NOT_HERE: Final = frozenset({404, 405})  # what another address than the API's answers
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
-# An answer that says one of these twice says nothing.
+# An answer with one of these twice is unclear.
 _DECIDING: Final = frozenset({"STATUS", "TRACKINGID", "ERRORCODE", "TO"})
 _HALF_SAID: Final = {
     "": "no STATUS",
@@ -37,7 +37,7 @@ _HALF_SAID: Final = {
 }
 _ERROR: Final = ("ERRORCODE", "ERRORINFO")
 _READ_HEADERS: Final = ("date", "retry-after")
-# The answer to nearly every message: what a parser makes of it can be read off.
+# The answer to nearly every message, with the result that a parser would give.
 _PLAIN_SUCCESS: Final = re.compile(
     rb"[ \t\r\n]*<RESPONSE>[ \t\r\n]*"
     rb"<STATUS>(Success)</STATUS>[ \t\r\n]*"
@@ -56,18 +56,18 @@ def parse_response(
     body: bytes,
     api_key: Secret,
 ) -> Accepted:
-    """Read the answer to a sendSMS request; one that repeats `api_key` is read without it.
+    """Return the `Accepted` of an answer; any copy of `api_key` in the answer is masked first.
 
     `message` is what the caller gave and `to` the number it was sent to;
     `headers` have lower-case names.
 
-    Raises Rejected, Throttled or OutcomeUnknown for every other answer than
-    a Success with a TRACKINGID.
+    Raises Rejected, Throttled or OutcomeUnknown for every answer other than a Success with a
+    TRACKINGID.
     """
     usual = _usual_success(message, to, body, api_key)
     if usual is not None:
         return usual
-    # No other header is read, and another may repeat the key, as a Location does.
+    # No other header is read, and others may repeat the key, for example Location.
     headers = {name: headers[name] for name in _READ_HEADERS if name in headers}
     body = api_key.hide_in(body)  # nor does a frame that a traceback shows
     response = _response_in(body, status, headers)
@@ -95,7 +95,7 @@ def parse_response(
 
 
 def _usual_success(message: SMS, to: str, body: bytes, api_key: Secret) -> Accepted | None:
-    """Read the answer that nearly every message has; of it all that follows would say the same."""
+    """Parse the answer that nearly every message gets, with the same result as the general way."""
     plain = _PLAIN_SUCCESS.fullmatch(body)
     if plain is None or plain[3].decode() != to or api_key.hide_in(plain[2]) != plain[2]:
         return None
@@ -104,11 +104,11 @@ def _usual_success(message: SMS, to: str, body: bytes, api_key: Secret) -> Accep
 
 
 def _response_in(body: bytes, status: int, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the elements of the RESPONSE in a body; without one, raise what the status says."""
+    """Return the elements of the RESPONSE in a body; without one, raise the status's error."""
     try:
         return read_fields(body)
     except safe_xml.XMLRefused as error:
-        # In UTF-16 there are zero bytes between its letters.
+        # In UTF-16 there are zero bytes between the letters.
         has_part = b"<response" in body.replace(b"\0", b"").lower()
         if status == _HTTP_TOO_MANY_REQUESTS and not has_part:
             raise _throttled_by_http(headers) from error
@@ -129,9 +129,9 @@ def _is_about(to: str, said: str) -> bool:
 
 
 def read_fields(body: bytes) -> dict[str, Any]:
-    """Read a RESPONSE into its elements, by their names in upper case.
+    """Return the elements of a RESPONSE, by their names in upper case.
 
-    Raises XMLRefused for what is none, or says twice what may be said once.
+    Raises XMLRefused if it is none, or repeats an element that may occur only once.
     """
     if plain := _PLAIN_SUCCESS.fullmatch(body):
         return _plain_fields(plain)
@@ -144,7 +144,7 @@ def read_fields(body: bytes) -> dict[str, Any]:
         field = name.upper()
         if field in _DECIDING and (field in response or isinstance(value, list)):
             raise safe_xml.XMLRefused(f"it has {field} more than once")
-        # Indentation is text of the root to a parser.
+        # For a parser, indentation is text of the root.
         if name != "#text" or value.strip():
             response[field] = value
     return response
@@ -156,7 +156,7 @@ def _plain_fields(plain: re.Match[bytes]) -> dict[str, Any]:
 
 
 def text_of(response: dict[str, Any], name: str) -> str:
-    """Return the text of an element without the white space around it, empty where it is not."""
+    """Return the text of an element without the white space around it, empty if there is none."""
     value = response.get(name)
     if isinstance(value, dict):  # as one with attributes is
         value = value.get("#text")
@@ -186,7 +186,7 @@ def _throttled_by_http(headers: Mapping[str, str]) -> Throttled:
 
 
 def date_of(headers: Mapping[str, str]) -> float | None:
-    """Return the server's time as its Date shows it, in seconds since 1970; None for none."""
+    """Return the server's time from its Date header, in seconds since 1970; None without one."""
     try:
         at = parsedate_to_datetime(headers.get("date", ""))
         return at.replace(tzinfo=at.tzinfo or UTC).timestamp()

@@ -1,7 +1,7 @@
-"""Safe XML, both ways.
+"""Safe XML, reading and writing.
 
-Reading is xmltodict's work; this module stands guard around it, because what
-arrives at a postback URL may come from anyone:
+xmltodict reads; this module guards it, because a request to a postback URL may
+come from anyone:
 
 * A document larger than `MAX_BYTES`, or with more than `MAX_TAGS` tags, is
   refused before a parser sees it.
@@ -19,8 +19,8 @@ A refusal quotes nothing of the document, and keeps no exception that does.
 So a hostile body costs at most one linear pass, and what gets through can be
 compared, copied, pickled and shown without recursing too deep.
 
-White space inside an element is kept: a TEXT may begin with a space.  Who
-wants it stripped, strips it.
+White space inside an element is kept: a TEXT may begin with a space.  Callers
+strip it if they want.
 
 Writing is plain escaping: the documents have six flat fields.
 """
@@ -38,7 +38,7 @@ MAX_FIELDS: Final = 1024
 MAX_ATTRIBUTE: Final = 4096
 
 WHITE_SPACE: Final = " \t\r\n"
-# White space and a byte order mark; no document begins with a byte of either.
+# The bytes of white space and of byte order marks, skipped before a document.
 BEFORE_DOCUMENT: Final = (WHITE_SPACE + "\ufeff").encode()
 
 _ENCODINGS: Final = re.compile(
@@ -50,15 +50,15 @@ _ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "
 
 
 class XMLRefused(ValueError):
-    """What was to be read is no XML that this package reads; the text says why."""
+    """The input is not XML that this package reads; the text says why."""
 
 
 class NotWellFormed(XMLRefused):
-    """It is no XML at all, and breaks no limit before that is clear."""
+    """The input is not well-formed XML, and breaks no limit before that is clear."""
 
 
 def is_plain_encoding(name: str) -> bool:
-    """Return whether `name` is that of an encoding which a document may declare."""
+    """Return whether a document may declare the encoding `name`."""
     return _ENCODINGS.fullmatch(name) is not None
 
 
@@ -77,7 +77,7 @@ def parse(document: bytes | str) -> tuple[str, Any]:
     `bytes` are decoded as the document declares (UTF-8 without a declaration);
     a `str` is text already, whatever it declares.
 
-    Raises NotWellFormed for what is none, and XMLRefused for what breaks a limit.
+    Raises NotWellFormed if it is not well-formed, and XMLRefused if it breaks a limit.
     """
     kind = XMLRefused
     try:
@@ -89,18 +89,18 @@ def parse(document: bytes | str) -> tuple[str, Any]:
     except UnicodeEncodeError as error:  # of a lone surrogate in a str
         kind, why = NotWellFormed, f"not readable XML: {type(error).__name__}"
     except (ValueError, LookupError) as error:
-        # As of a part of ISO 8859 that there is not.
+        # For example, a part of ISO 8859 that does not exist.
         why = f"not readable XML: {type(error).__name__}"
     else:
         if not is_small:
             _check_shape(tree)
         return tree.popitem()
-    # Out here, as the context would be an exception that has the document in it.
+    # Raised outside of `except`, since the context would be an exception that quotes the document.
     raise kind(why)
 
 
 def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:
-    """Return what xmltodict makes of a document, and whether it is too small to break a limit."""
+    """Return xmltodict's value of a document, and whether it is too small to break a limit."""
     if len(document) > MAX_BYTES:
         raise XMLRefused(f"larger than {MAX_BYTES:,} bytes")
     if isinstance(document, str):
@@ -111,7 +111,7 @@ def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:
     tags = body.count(b"<")
     if tags > MAX_TAGS:
         raise XMLRefused(f"more than {MAX_TAGS:,} tags")
-    # With it come an HTTP client and TLS, which whoever reads no XML need not hold.
+    # It loads an HTTP client and TLS, which programs that read no XML need not hold.
     import xmltodict  # noqa: PLC0415
 
     tree = xmltodict.parse(
@@ -121,7 +121,7 @@ def _tree(document: bytes | str) -> tuple[dict[str, Any], bool]:
         disable_entities=False,  # they need the DOCTYPE that is refused already
         strip_whitespace=False,
     )
-    # A level takes two tags, a field four bytes.  Nearly every real one is that small.
+    # A level takes two tags, a field four bytes.  Nearly every real document is that small.
     return tree, tags <= 2 * MAX_DEPTH and len(body) <= MAX_ATTRIBUTE
 
 
@@ -135,10 +135,10 @@ def _check_declaration(_version: str, encoding: str | None, _standalone: int) ->
 
 
 class _GuardedExpat:
-    """What xmltodict takes for expat, and for its parser: it parses one document, with refusals.
+    """A stand-in for the expat module and its parser, for xmltodict; it refuses what is unsafe.
 
-    Attributes come as dicts: xmltodict asks for lists, to make these dicts of them, which is an
-    eighth of its time.  Whatever else it asks of its parser, the one that parses is asked.
+    Attributes come as dicts: xmltodict asks for lists and converts them to such dicts, which takes
+    an eighth of its time.  All other attributes of the parser are those of the real one.
     """
 
     def ParserCreate(self, encoding: str | None, _separator: str | None) -> Self:  # noqa: N802 - expat's own

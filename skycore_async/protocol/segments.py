@@ -1,4 +1,4 @@
-"""What a text costs on the air, and what XML can carry of it.  Pure; no I/O.
+"""How many SMS segments a text takes, and which characters XML cannot carry.  No I/O.
 
 Strategy: a text is GSM 03.38 if it has no character outside the alphabet, and
 UCS-2 otherwise.  From there both are one algorithm over a row of limits and a

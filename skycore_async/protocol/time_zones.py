@@ -1,15 +1,15 @@
-"""The time zones that a phone number is in, by its digits.  No I/O.
+"""The time zones that a phone number may be in, by its digits.  No I/O.
 
 Strategy: the tables are those of `phonenumbers`, a port of Google's libphonenumber; it
 comes with the extra `numbers`.
 
 Rules:
 
-* A number that nobody is given has no zone that is known.
-* One that moves with its owner is in every zone of its country: a toll-free number of
-  America, or a mobile one of Russia.
-* A North American number, as nearly all are, is looked up by its first digits, once for the
-  thousands that begin so: its last ones decide nothing.
+* A number that is not assigned to anybody has no known zone.
+* A number that is not tied to a place, such as an American toll-free number or a Russian mobile
+  number, is in every zone of its country.
+* North American numbers, as nearly all are, are looked up by their first digits, once for the
+  thousands that share these: the last digits make no difference.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _THERE: Final = ("246", "658", "876")
 def zones_of(to: str) -> tuple[str, ...]:
     """Return the zones that a number with its country code may be in.
 
-    They are names as America/New_York; none where that is not known.
+    They are names such as America/New_York; empty if no zone is known.
     """
     if (north_american := _NORTH_AMERICAN.fullmatch(to)) is None:
         return _zones_of(to)
@@ -49,7 +49,7 @@ def zones_of(to: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=_BEGINNINGS)
 def _zones_of_beginning(first: str, rest: int) -> tuple[str, ...]:
-    """Return the zones of all North American numbers that have these digits first."""
+    """Return the zones of all North American numbers that begin with these digits."""
     return _known(phonenumbers.PhoneNumber(country_code=1, national_number=int(first) * rest))
 
 

@@ -1,15 +1,15 @@
 """Tracking ids, which the provider spells in two ways.  No I/O.
 
-`SMS_12345` is how it wrote them in 2011, and `U01TXzEyMzQ1`, which is the base64 of that,
-from 2013 on.  An account can get one in the answer to sendSMS and the other in a postback.
+In 2011 it wrote `SMS_12345`, and from 2013 on the base64 of that, `U01TXzEyMzQ1`.  An account can
+get one in the answer to sendSMS and the other in a postback.
 
 Rules:
 
-* Two ids are equal where their plain forms are.  What is base64 of letters, `_` and digits
-  is that; everything else is opaque.  Padding may be missing.
-* What users see and what `raw` holds is what the wire said.
-* A plain form is short text, so that any database can index it: of an id that is long, or
-  has what no XML can, it is a digest.
+* Two ids are equal if their plain forms are.  The base64 of letters, `_` and digits is decoded;
+  any other id is opaque.  Padding may be missing.
+* Users, and `raw`, get the id as it was on the wire.
+* A plain form is short text, so that any database can index it: it is a digest if the id is long,
+  or has characters that XML does not allow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def plain(tracking_id: str) -> str:
 
 
 def spellings(tracking_id: str) -> tuple[str, ...]:
-    """Return how the provider spells a tracking id: in base64 and plainly, or as it is."""
+    """Return the provider's spellings of a tracking id: base64 and plain, or the id alone."""
     form = _decoded(tracking_id)
     return (_encoded(form), form) if _PLAIN.fullmatch(form) else (tracking_id,)
 
@@ -50,7 +50,7 @@ def _decoded(tracking_id: str) -> str:
     if len(bare) % 4 == 1:
         return tracking_id
     form = b64decode(bare + "=" * (-len(bare) % 4)).decode("latin-1")
-    # Some bits of a last character stand for nothing, and are none where they are set.
+    # The unused bits of the last base64 character must be zero; otherwise the id is opaque.
     is_plain = _PLAIN.fullmatch(form) and _encoded(form).rstrip("=") == bare
     return form if is_plain else tracking_id
 
