@@ -33,6 +33,12 @@ _BEGINS: Final = ("connect_tcp.complete", "connect_unix_socket.complete")
 # and its settings, and nothing of a request.
 _OPENS_TO_OTHERS: Final = "http2.send_connection_init.started"
 
+# HTTP/2's event if h2 refuses to write a head, as on a connection that the server has ended:
+# httpcore keeps giving it requests until all that is under way there has failed.
+_HEAD_OF_HTTP_2: Final = "http2.send_request_headers.failed"
+# What h2 raises before it holds any byte of the head.
+_NOT_WRITTEN: Final = frozenset({"ProtocolError", "TooManyStreamsError"})
+
 # HTTP/1.1's first event on a connection that exists already.
 _USES_AGAIN: Final = "http11.send_request_headers.started"
 
@@ -72,6 +78,8 @@ class ExchangeProgress:
         is_first, self._is_first = self._is_first, False
         if event.endswith(_BEGINS):
             self.unfinished = info.get("return_value")
+        if event == _HEAD_OF_HTTP_2 and _is_not_written(info.get("exception")):
+            self.request_began = False
         if event.endswith((".complete", ".failed")):
             return  # it has begun before
         if event == _OPENS_TO_OTHERS:
@@ -99,3 +107,8 @@ class ExchangeProgress:
         if not self.traced:
             return isinstance(error, self._pool_timeout)
         return not self.request_began
+
+
+def _is_not_written(raised: object) -> bool:
+    kind = type(raised)
+    return kind.__module__ == "h2.exceptions" and kind.__name__ in _NOT_WRITTEN

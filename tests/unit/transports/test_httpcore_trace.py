@@ -14,6 +14,13 @@ from skycore_async.transports.httpcore_trace import ExchangeProgress, UsedBefore
 POST = {"request": httpcore.Request("POST", "http://127.0.0.1/")}
 CONNECT = {"request": httpcore.Request("CONNECT", "http://127.0.0.1/")}
 
+
+def raised_by_h2(name: str) -> dict[str, Exception]:
+    """Return what is traced of an exception of this class, of a library that need not be here."""
+    kind = type(name, (Exception,), {"__module__": "h2.exceptions"})
+    return {"exception": kind()}
+
+
 Events = list[tuple[str, dict[str, Any]]]
 NOT_SENT: dict[str, Events] = {
     "the connection was refused": [("connection.connect_tcp.started", {})],
@@ -38,6 +45,15 @@ NOT_SENT: dict[str, Events] = {
         ("http2.send_connection_init.started", POST),
         ("http2.send_connection_init.failed", {"exception": OSError()}),
     ],
+    "the server ends a connection of HTTP/2 that it was to go over": [
+        ("http2.send_request_headers.started", POST),
+        ("http2.send_request_headers.failed", raised_by_h2("ProtocolError")),
+        ("http2.response_closed.started", {}),
+    ],
+    "a connection of HTTP/2 has no room for it": [
+        ("http2.send_request_headers.started", POST),
+        ("http2.send_request_headers.failed", raised_by_h2("TooManyStreamsError")),
+    ],
     "the SOCKS proxy refused": [("socks.setup_socks5_connection.started", {})],
 }
 MAYBE_SENT: dict[str, Events] = {
@@ -58,6 +74,19 @@ MAYBE_SENT: dict[str, Events] = {
     "its beginning tells of no request": [
         ("connection.connect_tcp.started", {}),
         ("http11.send_request_headers.started", {}),
+    ],
+    "its head broke off": [
+        ("http2.send_request_headers.started", POST),
+        ("http2.send_request_headers.failed", {"exception": OSError()}),
+    ],
+    "h2 failed once the head was written": [
+        ("http2.send_request_headers.started", POST),
+        ("http2.send_request_headers.failed", raised_by_h2("FlowControlError")),
+    ],
+    "its body did not go out": [
+        ("http2.send_request_headers.started", POST),
+        ("http2.send_request_headers.complete", {"return_value": None}),
+        ("http2.send_request_body.failed", raised_by_h2("ProtocolError")),
     ],
     "the ending of the names is another": [("http11.send_request_headers.begin", POST)],
     "the request began on an HTTP/2 connection that was opened for it": [
