@@ -1,6 +1,6 @@
 """A pretend Skycore for your own tests: the fixture `skycore`, by pytest's plugin mechanism.
 
-Rule: pytest imports this module in every run of whoever has the package
+Rule: pytest imports this module in every run wherever the package is
 installed, so that nothing is loaded here that no test has asked for.
 """
 

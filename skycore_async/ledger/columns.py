@@ -54,7 +54,7 @@ _TOLD_REASON: Final = _READ["FailureReason | None"]
 
 
 def tags_as_text(tags: tuple[str, ...]) -> str | None:
-    """Return tags as a table keeps them: as JSON, or None where there are none."""
+    """Return tags as a table keeps them: as JSON, or None if there are none."""
     return json.dumps(tags, ensure_ascii=False) if tags else None
 
 

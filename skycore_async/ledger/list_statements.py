@@ -98,5 +98,5 @@ class ListReader(ABC):
         return {id_ for (id_,) in rows}
 
     def last_id(self) -> int:
-        """Return the greatest id of a message, 0 where there is none."""
+        """Return the greatest id of a message, 0 if there is none."""
         return int(self._execute(self._lists.last_id).fetchone()[0])

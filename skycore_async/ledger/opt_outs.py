@@ -39,7 +39,7 @@ from ..protocol.numbers import digits, spellings
 from ..runtime.given_functions import has_not_begun, has_yield, is_awaited
 from ..runtime.logs import log
 
-# True where a text opts its number out, False where it does not, None where the words decide.
+# True if a text opts its number out, False if it does not, None if its words decide.
 OptOutRule = Callable[[InboundSMS], bool | None]
 
 # What waiters wait for where they wait for a change of any entry; no key is like it.

@@ -1,4 +1,4 @@
-"""What is kept of a message once it is pruned.  No I/O, no storage.
+"""The fields of a message that are kept when it is pruned.  No I/O, no storage.
 
 Strategy: a pruned message stays a row that counts in its state, so that the counts of a ledger do
 not change.  Its number, its key, its ids, and what the API and postbacks said are removed.

@@ -99,7 +99,7 @@ class LedgerReader(Protocol):
         ...
 
     def last_id(self) -> int:
-        """Return the greatest id of a message, 0 where there is none."""
+        """Return the greatest id of a message, 0 if there is none."""
         ...
 
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:

@@ -16,7 +16,7 @@ from .settlement import CLOCKS_APART, SETTLE_WITHIN
 
 
 class Role(enum.IntEnum):
-    """What is known of an attempt: taken, for a report to decide, or perhaps taken."""
+    """What is known about an attempt: taken, in doubt until a report decides, or perhaps taken."""
 
     ACCEPTED = 1
     DOUBTFUL = 2
@@ -28,7 +28,7 @@ class KnownAttempt:
     """An attempt that was taken or may have been; `id` is the caller's name for it.
 
     Times are in seconds since 1970; `started_at` is 0 where it is not known.  `text` is the
-    digest of its text, None where that is not known.  Of the attempts of one `message` that are
+    digest of its text, None if that is not known.  Of the attempts of one `message` that are
     alike one is enough to have been taken.  `turn` tells in what order they began, as
     `attempts.turn_of` has it.
     """
@@ -66,7 +66,7 @@ class KnownAttempt:
 class ReportRow:
     """A message of a report about the time from `since` to `until`.
 
-    `at` is the first that was said of it, None where it waits at the provider.  `is_unsure` is
+    `at` is the first that was said of it, None if it waits at the provider.  `is_unsure` is
     set where one with other content has its HISTORYID, and `is_extra` where one before has its
     content, too, so that it may be the same.
     """

@@ -17,7 +17,7 @@ class Limiter(Protocol):
     """
 
     def start_now(self) -> float | None:
-        """Return the time of a start that is granted at once, or None where one must wait."""
+        """Return the time of a start that is granted at once, or None if one must wait."""
         ...
 
     async def wait(self) -> float:

@@ -140,7 +140,7 @@ class Database:
     def open_to_migrate(self) -> Connection:
         """Connect as `connect` does, whatever tables there are.
 
-        Raises LedgerError where it cannot be reached, or takes no writes.
+        Raises LedgerError if it cannot be reached, or takes no writes.
         """
         return self._opened(self.connect, lambda _: None)
 

@@ -58,7 +58,7 @@ def readable_parts(document: bytes | str) -> list[Part] | None:
     """Return the elements of a postback that is not well-formed.
 
     Each is one that `safe_xml` has read, or a NOTIFICATION whose value has its text and, as
-    UNREADABLE, why it cannot be read.  None where the document is no postback at all.
+    UNREADABLE, why it cannot be read.  None if the document is no postback at all.
 
     Raises XMLRefused for what breaks a limit.
     """

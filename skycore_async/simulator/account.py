@@ -171,7 +171,7 @@ def _request(fields: Mapping[str, Any]) -> SubmitRequest:
 
 
 def code_against(request: SubmitRequest, account: Account) -> str | None:
-    """Return the ERRORCODE that `account` refuses `request` with, None where it does not."""
+    """Return the ERRORCODE that `account` refuses `request` with, None if it does not."""
     return next((code for code, fails in _CHECKS if fails(request, account)), None)
 
 

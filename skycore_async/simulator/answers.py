@@ -1,4 +1,4 @@
-"""What goes back over HTTP, for every `Answer`, as plain values.
+"""The HTTP reply for every `Answer`, as plain values.
 
 The documents are laid out as in the provider's own examples, stray white space
 and all, because that is what a client has to read.
@@ -30,7 +30,7 @@ class Ending(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """An HTTP answer, or in what way there is none."""
+    """An HTTP answer, or how the exchange ends without one."""
 
     status: int = 200
     headers: Mapping[str, str] = MappingProxyType[str, str]({})

@@ -90,7 +90,7 @@ async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
 
 
 async def _gone(request: Request) -> None:
-    """Wait until the connection is, whoever ended it."""
+    """Wait until the connection is gone, whichever side ended it."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -136,7 +136,7 @@ def _report(file: ReportFile | None) -> Response:
 
 
 async def _gathered(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Put pieces together to such as are worth being sent."""
+    """Join pieces into ones that are large enough to send."""
     gathered = bytearray()
     for piece in pieces:
         gathered += piece

@@ -1,4 +1,4 @@
-"""What a pretend Skycore can be made to do with a message, as data.
+"""The behaviours of a pretend Skycore towards a message, as data.
 
 A `Behaviour` says four things: whether the message is taken (and so billed),
 what the HTTP answer looks like, how long it takes, and which postbacks follow.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """Something that becomes of a message that was taken, and is told by a postback.
+    """An event of a taken message that a postback reports.
 
     `code` and `status` are CODE and STATUS of the flat form, `detail` its
     STATUSDETAILS.  `carrier` is the aggregator's (PROTOCOL, STATUS) pair, which
@@ -79,7 +79,7 @@ UNDOCUMENTED: Final = Event(
 
 
 class Answer(enum.Enum):
-    """What the caller gets back over HTTP."""
+    """The kind of HTTP answer that the caller gets."""
 
     SUCCESS = enum.auto()
     """A RESPONSE with STATUS Success, TRACKINGID and TO."""

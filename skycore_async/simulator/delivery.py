@@ -1,4 +1,4 @@
-"""Postbacks posted over HTTP: what `outbox` says is due, and no more than that.
+"""Post over HTTP the postbacks that `outbox` says are due.
 
 One task waits for what is due next and starts a task for each POST, of which
 at most `MAX_IN_FLIGHT` run at a time; all of them belong to `run`.
@@ -7,7 +7,7 @@ They share an event loop with the messages that are taken, of which each has sev
 so they go the fast way, as messages do. By httpx a receiver was posted 40 a second beside 700
 messages, and was taken for slow.
 
-Used from two threads: `run` and `add` from the server's, the rest from any.
+Used from several threads: `run` and `add` from the server's, the rest from any.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_IN_FLIGHT: Final = 20
 
 @attrs.frozen(kw_only=True)
 class PostbackAttempt:
-    """A postback that was posted, and what came of it.
+    """One POST of a postback, and its result.
 
     `attempt` counts from 1.  `status` is the HTTP status of the answer; where
     none came, it is None and `error` says why.
@@ -86,7 +86,7 @@ class PostbackDelivery:
             return self._changed.wait_for(lambda: not self._outbox.pending, timeout)
 
     def add(self, postbacks: tuple[Postback, ...]) -> anyio.Event:
-        """Take in a message's postbacks.
+        """Add a message's postbacks.
 
         The event is set when each was posted once, whatever the answer.
         """
@@ -100,7 +100,7 @@ class PostbackDelivery:
         return posted
 
     async def run(self) -> None:
-        """Post what falls due, until cancelled; what is pending then is forgotten."""
+        """Post the postbacks that are due, until cancelled; those pending then are forgotten."""
         slots = anyio.Semaphore(MAX_IN_FLIGHT, fast_acquire=True)
         transport = DirectTransport()
         try:

@@ -1,4 +1,4 @@
-"""What the pretend Skycore decides about a request: the answer, the bill, the postbacks.
+"""The pretend Skycore's decision about a request: the answer, the bill, the postbacks.
 
 `Skycore` is the whole provider without its sockets.  It is handed a request and
 the time, and returns a `Decision`; what is billed is settled and logged before
@@ -144,7 +144,7 @@ class Skycore:
     ) -> Decision:
         """Decide about a request that came whole at `now`, in seconds since the epoch.
 
-        What is linked to is at `host`.
+        Links lead to `host`.
         """
         self.requests += 1
         if method not in _READERS:

@@ -1,4 +1,4 @@
-"""What is still to be posted and when, by the provider's rules, as bookkeeping.
+"""The postbacks still to be posted, and when, by the provider's rules.  No I/O.
 
 * A message's postbacks are posted one after another, `PAUSE` apart; the next
   one does not wait for a repetition of the one before.
@@ -76,7 +76,7 @@ class Outbox:
         self._unbundled.extend(_one_by_one(whole))
 
     def take(self, now: float) -> Parcel | None:
-        """Return what is to be posted at `now`, None where nothing is due."""
+        """Return what is to be posted at `now`, None if nothing is due."""
         if not self._due or self._due[0][0] > now:
             return None
         _, _, parcel = heapq.heappop(self._due)

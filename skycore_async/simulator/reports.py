@@ -155,7 +155,7 @@ class ReportDesk:
         return link(url, well_formed=self.settings.form.well_formed)
 
     def file(self, name: str) -> ReportFile | None:
-        """Return the file of a name that was given out, None where there is none."""
+        """Return the file of a name that was given out, None if there is none."""
         return self._files.get(name)
 
     def _code_against(self, request: SubmitRequest, account: Account, now: float) -> str | None:

@@ -1,4 +1,4 @@
-"""What is read from the tables in PostgreSQL; `store` writes them.
+"""Reads the tables in PostgreSQL; `store` writes them.
 
 Rule: a query about many messages is one statement, however many they are.
 """

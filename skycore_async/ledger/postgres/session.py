@@ -77,7 +77,7 @@ class LedgerSession:
     def begin(self, connection: Connection) -> None:
         """Write that it is there.
 
-        Raises LedgerError where the tables are of another version by now.
+        Raises LedgerError if the tables are of another version by now.
         """
         with self.transaction(connection):
             check(connection)
@@ -87,7 +87,7 @@ class LedgerSession:
     def transaction(self, connection: Connection) -> Iterator[None]:
         """Hold a transaction, and remember what it has on the disk then.
 
-        Raises LedgerError where the database has forgotten any, once its campaigns are halted.
+        Raises LedgerError if the database has forgotten any, once its campaigns are halted.
         """
         self._written = None
         try:
@@ -101,7 +101,7 @@ class LedgerSession:
     def write(self, connection: Connection) -> None:
         """Write which of its attempts may be under way, and that it is alive.
 
-        Raises UnfitSession where the tables are of another version by now.
+        Raises UnfitSession if the tables are of another version by now.
         """
         self._write_again(connection)
 
@@ -112,7 +112,7 @@ class LedgerSession:
     def compare(self, connection: Connection) -> None:
         """Hold against a database, to which the connection was lost, what it had of this.
 
-        Raises LedgerError where it has less, once its campaigns are halted.
+        Raises LedgerError if it has less, once its campaigns are halted.
         """
         given = {"id": self.id, "kept": self._kept}
         if connection.execute(SESSION_IS_KEPT, given).fetchone() is None:

@@ -1,4 +1,4 @@
-"""What is said to PostgreSQL, each for as many rows as it is given, in arrays.
+"""The statements for PostgreSQL, each for any number of rows, given as arrays.
 
 Rule: what must not happen twice is decided by the statement that changes it; of any two at
 the same time, one sees what the other did.

@@ -101,8 +101,8 @@ def after(generation: int) -> int:
 def generation_in(log: bytes, *, is_intact: bool = False) -> int | None:
     """Return the generation of a log by its beginning, with the first page.
 
-    None where it has nothing that SQLite would use, and 0 where it has another's.  Of one that
-    `is_intact` the header of the page is enough.
+    None if it has nothing that SQLite would use, and 0 if it has another generation's.  Of one
+    that `is_intact` the header of the page is enough.
     """
     found = first_frame(log, is_intact=is_intact)
     if found is None:
@@ -130,7 +130,7 @@ def page_size_of(header: bytes) -> int:
 def needed_log(header: bytes, size: int, end: bytes) -> int | bytes | None:
     """Return which log a file is incomplete without, by its generation or its salts.
 
-    `end` has as many of its last bytes as a tail has.  None where it is complete.
+    `end` has as many of its last bytes as a tail has.  None if it is complete.
     """
     if not is_header(header):
         return None

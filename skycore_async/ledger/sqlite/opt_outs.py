@@ -1,4 +1,4 @@
-"""Who has opted out, in SQLite.
+"""The list of opt-outs in SQLite.
 
 Strategy: a number is checked against its own entry alone, unless some entry names a number as it
 is dialled within its country.  That is rare, and would make each message check two more spellings.

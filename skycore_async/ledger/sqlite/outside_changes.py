@@ -82,7 +82,7 @@ class OutsideChanges:
     def check(self) -> tuple[bytes, bytes]:
         """Return the headers of the file and of its log, as they are now.
 
-        Raises LedgerError where these are not where they were, or not what they were.
+        Raises LedgerError if these were moved or written over.
         """
         self.check_places()
         # As `_read_headers`, without a call more for each message.
@@ -98,16 +98,16 @@ class OutsideChanges:
         return found
 
     def check_to_read(self) -> None:
-        """Raise LedgerError where the files were moved, Unreadable where they have other headers.
+        """Raise LedgerError if the files were moved, Unreadable if they have other headers.
 
-        Who writes finds out why; whoever reads has no part in the connection that writes.
+        A process that writes finds out why; one that reads has no part in the writing connection.
         """
         self.check_places()
         if self._read_headers() != self._headers:
             raise Unreadable
 
     def check_places(self) -> None:
-        """Raise LedgerError where the files are not where they were opened."""
+        """Raise LedgerError if the files are not at the paths where they were opened."""
         for place, identity in self._places.items():
             try:
                 status = os.stat(place)  # noqa: PTH116 - it is asked for at every commit

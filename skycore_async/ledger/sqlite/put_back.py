@@ -48,7 +48,7 @@ class LastTurn:
     def take(self, *, before: int, last: int) -> None:
         """Note that messages are begun, up to a turn.
 
-        Raises PutBackError where the last one before them is too early.
+        Raises PutBackError if the last one before them is too early.
         """
         if before < self._kept:
             raise PutBackError

@@ -1,4 +1,4 @@
-"""What is read from the tables in SQLite; `store` writes them.
+"""Reads the tables in SQLite; `store` writes them.
 
 Strategy: one statement reads many rows, see `rows`.  A message is looked for by its key and, if
 anything was ever pruned, by what replaces that key as well.

@@ -28,7 +28,7 @@ _SIZES: Final = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 56, MOST)
 
 
 class Connection(Protocol):
-    """What is used of a connection: what all bindings of SQLite have in common."""
+    """The methods used of a connection, which all bindings of SQLite have in common."""
 
     def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Any:
         """Run one statement, and return a cursor over its rows."""

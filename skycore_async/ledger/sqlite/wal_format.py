@@ -30,7 +30,7 @@ def frame_size(log: bytes) -> int:
 def first_frame(log: bytes, *, is_intact: bool = False) -> tuple[int, bytes] | None:
     """Return the number and the content of the first page in a log that begins so.
 
-    None where it has nothing that SQLite would use.  Where it `is_intact`, as SQLite has just
+    None if it has nothing that SQLite would use.  Where it `is_intact`, as SQLite has just
     written it, its checksums are not looked at, and a part of the page is enough.
     """
     if len(log) < HEADER:
