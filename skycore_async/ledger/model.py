@@ -39,7 +39,7 @@ class MessageState(enum.StrEnum):
     * `SENDING`: it was begun, and has no outcome yet.
     * `NOT_SENT`: it is proven not sent; its key is sent again by the next run.
     * `REJECTED`: the API refused it, and nothing was sent.
-    * `IN_DOUBT`: it may have been sent; its key is sent again only on your word.
+    * `IN_DOUBT`: it may have been sent; its key is sent again only with your permission.
     * `ACCEPTED`: the provider took it.
     * `SENT`: it was handed to the carrier, by its notifications.
     * `DELIVERED` and `FAILED`: what became of it for good, by its notifications.

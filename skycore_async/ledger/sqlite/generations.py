@@ -101,7 +101,7 @@ def after(generation: int) -> int:
 def generation_in(log: bytes, *, is_intact: bool = False) -> int | None:
     """Return the generation of a log by its beginning, with the first page.
 
-    None if it has nothing that SQLite would use, and 0 if it has another generation's.  Of one
+    None if it has nothing that SQLite would use, and 0 if it begins with another page.  Of one
     that `is_intact` the header of the page is enough.
     """
     found = first_frame(log, is_intact=is_intact)
