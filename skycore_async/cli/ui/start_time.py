@@ -20,11 +20,22 @@ class StartTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
     ) -> datetime:
         """Return the time, with an offset."""
         try:
-            time = datetime.fromisoformat(value).astimezone()
+            time = _as_local(datetime.fromisoformat(value))
             _ = time + _ROOM  # which fails at the end of all time
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time, as 2026-12-01T09:00 is one.", param, ctx)
         return time
+
+
+def _as_local(time: datetime) -> datetime:
+    """Return a time with an offset, by this machine's clock where it has none.
+
+    One that is skipped as clocks are put forward is as much later, and not earlier.
+    """
+    found = time.astimezone()
+    if time.tzinfo is None:
+        found += max(time - found.replace(tzinfo=None), timedelta(0))
+    return found
 
 
 class UTCTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic since click 8.2

@@ -336,7 +336,9 @@ def describe_error(name: str, error: sqlite3.Error | OSError) -> str:
     if "not a database" in said or "malformed" in said:
         return f"{name} is no ledger, or is damaged: {said}"
     if isinstance(error, OSError) or "readonly" in said or "unable to open" in said:
-        return f"{name} cannot be written: {said}. Its directory and the file must be writable"
+        file = Path(str(getattr(error, "filename", ""))).name
+        which = name + file.partition(Path(name).name)[2]  # it may be one beside the ledger's
+        return f"{which} cannot be written: {said}. Its directory and the file must be writable"
     return f"{name} cannot be opened: {said}"
 
 

@@ -334,6 +334,13 @@ async def test_a_place_that_cannot_be_written_is_refused(
         await SQLiteLedger(path, connect=only_to_read).open()
 
 
+async def test_a_file_beside_it_that_cannot_be_written_is_named(path: Path) -> None:
+    """As one that another user has made: the ledger's own may be as it should."""
+    path.with_name("ledger.db-lock").mkdir()
+    with pytest.raises(LedgerError, match=r"ledger\.db-lock cannot be written: Is a directory"):
+        await SQLiteLedger(path).open()
+
+
 @pytest.mark.parametrize("kind", [SQLiteLedger, PostbackInbox])
 @pytest.mark.parametrize("name", [":memory:", "file:promo.db?mode=ro"])
 async def test_what_is_no_path_to_sqlite_is_refused(
