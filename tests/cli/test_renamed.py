@@ -15,11 +15,13 @@ from click.testing import CliRunner, Result
 
 from skycore_async import SQLiteLedger
 from skycore_async.cli.bulk import action
+from skycore_async.cli.bulk.questions import FirstNote
 from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui import confirm
 from skycore_async.errors import LedgerError
+from skycore_async.ledger.model import SendIntent
 from skycore_async.simulator import Simulator
 from tests.support.cli_program import program
 from tests.support.typed_after import TypedAfter
@@ -231,6 +233,50 @@ def test_a_backup_of_its_ledger_is_none_that_knows(simulator: Simulator) -> None
     Path("lost.db").replace("promo.db")
     assert run("promo.csv").exit_code == 0
     assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the same run has sent before is not in it."""
+    assert run("promo.csv", "--limit", "30").exit_code == 0
+    backup = back_up("promo.db")
+    begin = SQLiteLedger.begin
+
+    async def put_back(ledger: SQLiteLedger, intent: SendIntent, **more: Any) -> Any:
+        if intent.to == "15551233060":
+            # Noted every few seconds.
+            note((await ledger.summary()).total)
+            with (
+                closing(sqlite3.connect(backup)) as kept,
+                closing(sqlite3.connect("promo.db")) as to,
+            ):
+                kept.backup(to)
+        return await begin(ledger, intent, **more)
+
+    noting: list[FirstNote] = []
+
+    def note(count: int) -> None:
+        noting[0].note_messages(count)
+
+    class Noting(FirstNote):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            noting.append(self)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(action, "FirstNote", Noting)
+        meanwhile.setattr(SQLiteLedger, "begin", put_back)
+        done = run("promo.csv", "--in-flight", "1")
+    assert done.exit_code == 4
+    assert "has forgotten what was sent last" in done.stderr
+    billed = simulator.billed
+    assert 30 < billed < len(ROWS)
+    done = run("promo.csv")
+    assert done.exit_code == 2
+    assert "and has 30 now" in done.stderr
+    assert simulator.billed == billed
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from ...ledger.base import BaseLedger
 from ...ledger.model import MessageState
 from ..ui.output import number_of
 
-_EVERY: Final = 5.0  # seconds
+_EVERY: Final = 2.0  # seconds
 
 Doubts = frozenset[tuple[str, datetime]]  # keys, and when the attempts began
 
@@ -54,7 +54,7 @@ async def as_asked_about(
     """Raise LedgerError where a ledger is not the one that is `known`, or has more in doubt.
 
     It had as many messages, as none is ever removed from one.  `note_messages` is told how many
-    it has in the end.
+    it has at first and in the end.
     """
     has = (await ledger.summary()).total
     if has < known.messages:
@@ -69,6 +69,7 @@ async def as_asked_about(
             "nothing was sent: more came into doubt while you were asked; run the same command"
             " again, which asks about that as well"
         )
+    note_messages(has)
     yield
     with suppress(LedgerError):  # as where it was moved, and nobody knows
         note_messages((await ledger.summary()).total)

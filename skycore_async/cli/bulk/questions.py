@@ -83,6 +83,7 @@ class FirstNote:
         self._place = place
         self._new = new
         self._noted: bool | None = None  # whether it is the first of its campaign
+        self._most = 0  # messages that the ledger had
 
     def __call__(self) -> None:
         """Note it, where that was not done yet."""
@@ -95,9 +96,11 @@ class FirstNote:
     def note_messages(self, count: int) -> None:
         """Note how many messages the ledger has, by which an older one is known.
 
-        Where it has none, there is none after all: it could not have the intent.
+        Where it has none, there is none after all: it could not have the intent.  One that has
+        fewer than before was put back meanwhile.
         """
-        if self._noted is not None:
+        is_older, self._most = count < self._most, max(count, self._most)
+        if self._noted is not None and not is_older:
             note_messages(self._place, count)
             if self._noted and not count:
                 note_none_sent(self._place)
