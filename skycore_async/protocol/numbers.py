@@ -105,7 +105,7 @@ def country_code(digits: str) -> str:
     return "" if code is None else code[0]
 
 
-@functools.lru_cache(maxsize=1024)  # of a row it is asked as it is looked up, and as it begins
+@functools.lru_cache(maxsize=1024)  # called for a row at its look-up and again as it begins
 def names_within_country(number: str) -> tuple[str | None, str | None]:
     """Return the forms in which an international number is dialled within its country.
 
