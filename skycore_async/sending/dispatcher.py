@@ -42,7 +42,7 @@ from ..transports.failures import failed
 from .admission import Admission
 from .detached import DetachedSend
 from .prepare import PreparedSend, ResolvedMessage, log_outcome, prepare, warn_that_keys_do_nothing
-from .retry import pause_before_retry
+from .retry import latest_start, pause_before_retry
 from .settings import Settings
 from .tracing import in_trace, told
 
@@ -105,9 +105,10 @@ class Dispatcher:
         self.tasks.check()
         self.check_ledger()
         deadline = self.tasks.clock.time() + settings.timeout
+        latest = latest_start(deadline, settings.timeout)
 
         async def acquire(_message: SMS) -> float:
-            started = await _within(deadline, self.admission.acquire_now, self.admission.acquire)
+            started = await _within(latest, self.admission.acquire_now, self.admission.acquire)
             if started is None:
                 raise _too_late(settings)
             return started
@@ -222,11 +223,11 @@ class Dispatcher:
         settings = prepared.settings
         if abandoned():
             return _withdrawn(prepared)
+        latest = latest_start(deadline, settings.timeout)
         for tries in itertools.count(1):
-            left = deadline - self.tasks.clock.time()
-            if left <= 0:
+            if self.tasks.clock.time() >= latest:
                 return Failed(message=prepared.message, error=_too_late(settings))
-            outcome = await self._exchange(prepared, left)
+            outcome = await self._exchange(prepared, deadline - self.tasks.clock.time())
             if isinstance(outcome, Accepted):
                 return outcome
             if isinstance(outcome.error, Throttled):
@@ -237,10 +238,10 @@ class Dispatcher:
                 max_attempts=settings.max_attempts,
                 chance=self._chance,
             )
-            if pause is None or self.tasks.clock.time() + pause >= deadline:
+            if pause is None or self.tasks.clock.time() + pause >= latest:
                 return outcome
             await anyio.sleep(pause)
-            again = await self._another_start(prepared, outcome, deadline, abandoned)
+            again = await self._another_start(prepared, outcome, latest, abandoned)
             if isinstance(again, Failed):
                 return again
             started = again
@@ -251,14 +252,14 @@ class Dispatcher:
             self._limiter.slow_down(started=started, retry_after=_retry_after(error))
 
     async def _another_start(
-        self, prepared: PreparedSend, last: Failed, deadline: float, abandoned: Callable[[], bool]
+        self, prepared: PreparedSend, last: Failed, latest: float, abandoned: Callable[[], bool]
     ) -> float | Failed:
         """Wait until another try may start, or return the outcome if there is to be none."""
         if self.tasks.closed or abandoned():
             return last
         started = None
         with _logged_accident("rate limiter"):  # the outcome of the last try is known
-            started = await _within(deadline, self._limiter.start_now, self._limiter.wait)
+            started = await _within(latest, self._limiter.start_now, self._limiter.wait)
         if started is None:
             return last
         refused = None

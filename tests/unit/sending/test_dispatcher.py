@@ -28,8 +28,10 @@ from skycore_async import (
 from skycore_async.limits.local import RateLimiter
 from skycore_async.runtime.secret import Secret
 from skycore_async.sending.dispatcher import Dispatcher
+from skycore_async.sending.retry import FIRST_PAUSE
 from skycore_async.sending.settings import Settings
 from tests.support.measuring import measured
+from tests.support.passing_time import pass_time
 from tests.support.stub_transport import Answer, StubTransport, accepted, refused
 
 pytestmark = pytest.mark.anyio
@@ -140,6 +142,36 @@ async def test_no_attempt_begins_beyond_the_timeout() -> None:
     await sender.tasks.close()
     assert isinstance(outcome, Failed)
     assert len(transport.sent) == 1
+
+
+async def test_no_attempt_begins_without_time_for_its_answer() -> None:
+    """What is known not to be sent stays so, and does not end in doubt in the last moment."""
+    transport = StubTransport(lambda _to: NotSent("no connection"))
+    almost_all = 0.99 * SETTINGS.timeout / FIRST_PAUSE
+    sender = Dispatcher(transport, FreeLimiter(), chance=lambda: almost_all)
+    outcome = await sender.send(MESSAGE, SETTINGS)
+    await sender.tasks.close()
+    assert isinstance(outcome, Failed)
+    assert outcome.error.args == ("no connection",)
+    assert len(transport.sent) == 1
+
+
+async def test_a_message_that_may_start_in_the_last_moment_is_not_sent() -> None:
+    """It was begun, and was in doubt as soon as its time was over."""
+
+    class LateLimiter(FreeLimiter):
+        def start_now(self) -> float | None:
+            return None
+
+        async def wait(self) -> float:
+            pass_time(0.99 * SETTINGS.timeout)
+            return 1.0
+
+    transport = StubTransport()
+    outcome = await send(transport, LateLimiter())
+    assert isinstance(outcome, Failed)
+    assert type(outcome.error) is NotSent
+    assert not transport.sent
 
 
 async def test_what_cannot_start_in_time_is_not_sent() -> None:

@@ -15,7 +15,7 @@ from skycore_async import (
     SkycoreError,
     Throttled,
 )
-from skycore_async.sending.retry import pause_before_retry
+from skycore_async.sending.retry import latest_start, pause_before_retry
 
 NOT_SENT = NotSent("refused")
 THROTTLED = Throttled("too fast", code="E106", retry_after=60)
@@ -67,3 +67,9 @@ def test_clients_that_failed_together_come_back_apart() -> None:
     ]
     in_each_second = [sum(int(pause) == second for pause in pauses) for second in range(8)]
     assert min(in_each_second) > 80
+
+
+@pytest.mark.parametrize(("timeout", "left"), [(86400, 1.0), (30, 1.0), (5, 1.0), (0.5, 0.1)])
+def test_some_time_is_left_for_an_answer(timeout: float, left: float) -> None:
+    """A second, or a fifth of a timeout that is short: no try begins after that."""
+    assert latest_start(100_000, timeout) == pytest.approx(100_000 - left)
