@@ -15,7 +15,7 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from skycore_async.cli.bulk import action, options, progress, waiting
+from skycore_async.cli.bulk import check, options, progress, waiting
 from skycore_async.cli.bulk import run as module_of_run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui.output import Exit
@@ -70,7 +70,7 @@ def it_is(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         if isinstance(clock, str):
             clock = Clock(datetime.fromisoformat(clock).replace(tzinfo=UTC))
             monkeypatch.setattr(module_of_run, "wait_until", clock.wait_until)
-        for module in (action, options):
+        for module in (check, options):
             monkeypatch.setattr(module, "utc_now", clock)
 
     return set_clock

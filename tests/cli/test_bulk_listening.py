@@ -76,7 +76,7 @@ def test_a_ledger_that_cannot_be_asked_ends_no_run() -> None:
 
     async def wait() -> None:
         await awaited_receipts.wait_for_receipts(
-            _Unreadable(), counters, seconds=0, can_end=lambda _: None
+            _Unreadable(), counters, seconds=0, give_end=lambda _: None
         )
         with anyio.move_on_after(0):
             await awaited_receipts.count_awaited(_Unreadable(), counters)

@@ -142,7 +142,7 @@ def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
     settled.script(Behaviour())
     done = bulk("promo.csv", "--json")
     assert "  to send     2\n  done before 4\n" in done.stderr
-    assert "The ledger holds 5 messages, 0 of them in doubt. What goes out" in done.stderr
+    assert "The ledger holds 5 messages, 0 of them in doubt. This run sends" in done.stderr
     told = facts(done)
     assert (told["to_send"], told["accepted"], told["already_done"]) == (2, 2, 4)
     assert (settled.billed, done.exit_code) == (6, Exit.DONE)

@@ -454,7 +454,7 @@ def test_numbers_that_are_read_are_counted_as_they_are_sent() -> None:
 def test_a_row_with_a_key_of_its_own_is_one_message_however_its_number_is_read() -> None:
     """The ledger compares its content; there is no other key to look for."""
     (row,) = message_rows("to,key\n5551234888,a\n", number_reader=NationalNumbers("US"))
-    assert (row.message.to, row.message.key, row.unread) == ("15551234888", "a", None)
+    assert (row.message.to, row.message.key, row.as_written) == ("15551234888", "a", None)
 
 
 def test_the_preview_has_room_for_more_than_a_long_text() -> None:

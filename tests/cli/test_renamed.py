@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from skycore_async import SQLiteLedger
 from skycore_async.cli.bulk import action
-from skycore_async.cli.bulk.questions import FirstNote
+from skycore_async.cli.bulk.questions import CampaignNotes
 from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
@@ -181,8 +181,8 @@ def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
     for name in ("promo.csv", "final.csv"):
         sheet(name, ROWS)
         done = run(name)
-        assert "known to promo.db alone, and there is no such file now" in done.stderr
-        assert "find it" in done.stderr
+        assert "only the ledger promo.db knows what was sent, and that file is gone" in done.stderr
+        assert "find the file" in done.stderr
         assert "--ledger promo.db" not in done.stderr
         assert run(name, "--campaign", "promo", "--ledger", "moved.db").exit_code == 0
     assert sent.billed == len(ROWS)
@@ -255,18 +255,18 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
                 kept.backup(to)
         return await begin(ledger, intent, **more)
 
-    noting: list[FirstNote] = []
+    noting: list[CampaignNotes] = []
 
     def note(count: int) -> None:
         noting[0].note_messages(count)
 
-    class Noting(FirstNote):
+    class Noting(CampaignNotes):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             noting.append(self)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(action, "FirstNote", Noting)
+        meanwhile.setattr(action, "CampaignNotes", Noting)
         meanwhile.setattr(SQLiteLedger, "begin", put_back)
         done = run("promo.csv", "--in-flight", "1")
     assert done.exit_code == 4
@@ -501,7 +501,7 @@ def test_where_nothing_can_be_noted_it_says_so(
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below" if is_whole else "user"))
     done = run("promo.csv", "--opt-outs", "none")
     assert done.exit_code == 0
-    assert "a file of recipients that was renamed is sent again" in done.stderr
+    assert "a renamed file of recipients would be sent again" in done.stderr
     assert simulator.billed == len(ROWS)
     assert not Path("user").exists()
 

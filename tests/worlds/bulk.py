@@ -15,8 +15,8 @@ from typing import Any, Final
 import attrs
 
 from skycore_async import SMS, MemoryLedger, Outcome, SkycoreClient, SQLiteLedger
+from skycore_async.cli.bulk.confirmed_ledger import doubts_in
 from skycore_async.cli.bulk.judged_rows import JudgedRows
-from skycore_async.cli.bulk.ledger_asked_about import doubts_in
 from skycore_async.cli.bulk.progress import BulkCounters
 from skycore_async.cli.bulk.recipients import Header, Row
 from skycore_async.cli.bulk.rows import MessageRow, RowOptions, RowReader

@@ -21,7 +21,7 @@ from ...ledger.sqlite.ledger import SQLiteLedger
 from ...postgres import schema
 from ...postgres.connection import Database
 from ...runtime.secret import Secret
-from ..bulk.campaigns_before import note_copied
+from ..bulk.earlier_campaigns import note_copied
 from ..ui.campaigns import say_what_stops_it
 from ..ui.confirm import confirm
 from ..ui.database import name_of_database, with_connection

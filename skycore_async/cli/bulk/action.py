@@ -1,73 +1,53 @@
 """What `skycore bulk` does: check the recipients, show, ask, send, and say what came of it.
 
-Strategy: the file is read once, to its end, before anything is sent.  What its rows are
-is counted for the estimate, which is always shown, and kept for the sending, which
-takes it from there: no row is read, judged or resolved again.  What was sent is in the
-ledger, so that the same command goes on where it stopped.
+Strategy: the whole file is checked before anything is sent (`check`).  The run then sends the
+rows that the check kept (`run`).  The ledger knows what was sent, so the same command goes on
+where it stopped.
 
 Rules:
 
-* Nothing is sent that was not shown, and on a terminal not without a yes.
-* A dry run writes nothing, but for the rejects where they are asked for by name.
+* Nothing is sent that was not shown before, and on a terminal nothing without a yes.
+* A dry run writes no file but the rejects, and these only where --rejects names them.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import sqlite3
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
-import click
 
 from ...errors import ConfigurationError, LedgerError
-from ...ledger.sqlite.opt_out_list import OptOutCheck, is_out_by_ledger
 from ...runtime.secret import Secret
-from ...sending.hours import utc_now
 from ..ui.dsn import dsn_of
 from ..ui.interrupts import as_one_interrupt
-from ..ui.opt_out_list import share_once, shown
+from ..ui.opt_out_list import share_once
 from ..ui.options import read_api_key
-from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
-from ..ui.times import time_of
-from .campaigns_before import begun_before, has_sent, note_begun, note_sent
-from .estimate import Estimate, Survey
-from .files import checked_rejects, copied, earlier_rejects, free_rejects, name_of
+from .check import CheckedFile, check_file, opened_sheet, opt_out_check
+from .earlier_campaigns import find_earlier, has_sent, note_begun, note_sent
+from .estimate import Estimate
+from .files import name_of
 from .judged_rows import JudgedRows
-from .ledger_asked_about import LedgerCounts
-from .messages_before import BegunBefore, older_ledger
+from .older_ledger import SentBefore, find_older
 from .options import BulkOptions
 from .other_addresses import tell_of_others
-from .preflight import survey_by_database, survey_by_ledger, write_rejects
-from .preview import preview
+from .preflight import write_rejects
 from .progress import BulkCounters, End, account, advice, exit_code, how_to_go_on, summary
-from .questions import FirstNote, ask, check_begun_meanwhile
-from .recipients import FROM_COLUMNS, Sheet, SheetError
+from .questions import CampaignNotes, ask, check_begun_meanwhile
+from .recipients import SheetError
 from .rejects import Rejects
-from .resemblance import Sketch
-from .rows import MessageRow, RejectedRow, RowOptions, RowReader
 from .run import Run
 from .sample_messages import first_messages, send_sample
-from .send_options import SendOptions
-
-if TYPE_CHECKING:
-    from ..ui.database import LedgerDatabase
-
-_EVERY: Final = 50_000  # rows between signs of life while the file is checked
 
 
 def run_bulk(options: BulkOptions) -> int:
     """Check, show, ask, send and account, and return the exit code.
 
-    Fails in words where that cannot be: what all commands have in common is not
-    among it.
+    Fails with a message for the errors of this command; those that all commands have in common
+    are raised.
     """
     try:
         with as_one_interrupt():
@@ -76,13 +56,13 @@ def run_bulk(options: BulkOptions) -> int:
         fail(f"{name_of(options.csv)}: {error}")
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise  # it is nothing that is wrong with the recipients
+            raise  # the recipients are not to blame
         at = "standard output" if isinstance(error, BrokenPipeError) else name_of(options.csv)
         fail(f"{error.filename or at}: {error.strerror}")
-    except sqlite3.OperationalError as error:  # of a ledger it is a LedgerError
+    except sqlite3.OperationalError as error:  # one of a ledger would be a LedgerError
         fail(f"no room for temporary files ({error}): name another directory with TMPDIR")
     except KeyboardInterrupt:
-        if options.sample is not None:  # which no ledger knows of: run again, it is sent again
+        if options.sample is not None:  # no ledger knows the sample: the same command resends it
             fail("interrupted: the sample, or a part of it, may have been sent", Exit.INTERRUPTED)
         go_on = how_to_go_on(resend_in_doubt=options.resend_in_doubt)
         fail(f"interrupted. {go_on}", Exit.INTERRUPTED)
@@ -96,177 +76,56 @@ def _run(options: BulkOptions) -> int:
         listening.check()
     if options.sample is not None and api_key is not None:
         return _send_sample(options, api_key, options.sample)
-    with JudgedRows() as kept:
-        estimate, known, rejects, sketch = _read(options, kept)
-        tell_of_others(options.place, estimate.known)
-        with rejects:
-            if options.dry_run and options.rejects is not None:
-                write_rejects(options.known_ledger, kept, rejects)
-            if options.cluster is not None and not options.dry_run:
-                _database(options.cluster).check_to_write()
-            before = _before(options, sketch, known, estimate.to_send)
+    with JudgedRows() as rows:
+        checked = check_file(options, rows)
+        tell_of_others(options.place, checked.estimate.known)
+        with checked.rejects:
             if options.dry_run:
-                return _end_of_dry_run(options, estimate, before)
-            settle = ask(options.words_given(), estimate, known, before)
-            is_new, now = before is None and not options.yes_send_again, time.time()
-            check_begun_meanwhile(note_begun(options.place, sketch, now=now, is_new=is_new))
+                return _end_of_dry_run(options, checked)
+            if options.database is not None:
+                options.database.check_to_write()
+            before = _sent_before(options, checked)
+            answers = options.given_answers()
+            settle = ask(answers, checked.estimate, checked.known, before)
+            is_new = before is None and not options.yes_send_again
+            _note_begun(options, checked, is_new=is_new)
             if options.cluster is not None:
-                share_once(dsn_of(options.cluster), options.opt_out_list)
-                return _load(options, options.cluster, kept, rejects, estimate)
-            counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
-            note = FirstNote(options.place, sketch if is_new else None)
-            run = Run(kept, rejects, counters, revived=estimate.revived, begins=note)
-            sending = options.send_options(api_key, settle=settle, known=known, note=note)
-            end = _send(options, run, sending)
-            rejects.is_whole = not (end.interrupted or end.halted or options.limit)
-            end = _closed(rejects, end)
-        return _account(options, estimate, counters, end, rejects)
+                return _load(options, options.cluster, checked)
+            return _send(options, api_key, checked, settle=settle, is_new=is_new)
 
 
 def _send_sample(options: BulkOptions, api_key: Secret, count: int) -> Exit:
-    with copied(options.csv) as file:
-        sheet = Sheet(file, name_of(options.csv))
-        rows = first_messages(sheet, RowReader(sheet.header, _with_sender(options, sheet)), count)
-    with _asked(options) as is_opted_out:
+    with opened_sheet(options) as (sheet, reader):
+        rows = first_messages(sheet, reader, count)
+    with opt_out_check(options) as is_opted_out:
         return send_sample(rows, options, api_key, is_opted_out)
 
 
-def _read(
-    options: BulkOptions, kept: JudgedRows
-) -> tuple[Estimate, LedgerCounts, Rejects, Sketch]:
-    """Read the file to its end, show what it would take, and keep the rows still needed."""
-    with copied(options.csv) as file:
-        sheet = Sheet(file, name_of(options.csv))
-        reader = RowReader(sheet.header, _with_sender(options, sheet))
-        path, earlier = free_rejects(options.stem), earlier_rejects(options.stem)
-        if options.rejects is not None:
-            path = checked_rejects(options.rejects, csv=options.csv, ledger=options.ledger_path)
-            earlier = []
-        hours, campaign = options.hours_survey(utc_now()), options.campaign_name
-        survey = Survey(options.limit, hours, campaign=campaign)
-        with _asked(options) as is_opted_out:
-            _check_rows(options, sheet, reader, kept, survey, is_opted_out=is_opted_out)
-            known = _look_up(options, reader, kept, survey, is_opted_out)
-        estimate = survey.estimate(price=options.price, rate=options.rate)
-        _show(options, sheet, reader, estimate)
-        rejects = Rejects(path, sheet, earlier, options.rejects_before)
-        return estimate, known, rejects, survey.sketch
-
-
-def _with_sender(options: BulkOptions, sheet: Sheet) -> RowOptions:
-    row_options = options.row_options()
-    is_named = options.from_column or sheet.header.find(FROM_COLUMNS, "--from-column") is not None
-    if not (options.from_ or is_named):
-        if not options.dry_run:
-            fail("no short code to send from: give --from, or set SKYCORE_FROM")
-        row_options = attrs.evolve(row_options, from_="none yet")
-    return row_options
-
-
-def _check_rows(
-    options: BulkOptions,
-    sheet: Sheet,
-    reader: RowReader,
-    kept: JudgedRows,
-    survey: Survey,
-    *,
-    is_opted_out: OptOutCheck,
-) -> None:
-    """Read rows, and show them to the survey, unless the ledger is to be asked of them first."""
-    is_watched = sys.stderr.isatty()
-    is_known = options.known_ledger is not None or options.cluster is not None
-    keeps_all = is_known or not options.dry_run
-    for number, row in enumerate(sheet.rows(), 1):
-        judged = reader.read(row)
-        if not is_known:
-            if isinstance(judged, MessageRow) and is_opted_out(judged.message.to, {}):
-                survey.see_known(judged, OutcomeKind.OPTED_OUT)
-            else:
-                survey.see(judged)
-        if keeps_all or (options.rejects is not None and isinstance(judged, RejectedRow)):
-            kept.add(judged)
-        if is_watched and number % _EVERY == 0:
-            click.echo(f"\rchecked {number:,} rows", err=True, nl=False)
-    if is_watched:
-        click.echo("\r\x1b[K", err=True, nl=False)
-
-
-@contextmanager
-def _asked(options: BulkOptions) -> Iterator[OptOutCheck]:
-    """Yield what says who may not be sent to, or fail where the list cannot be read."""
-    if (shared := options.opt_out_list) is None:
-        yield is_out_by_ledger
-        return
-    try:
-        with shared.asked(options.ledger_name) as is_opted_out:
-            yield is_opted_out
-    except LedgerError as error:
-        fail(f"nothing was sent: {error}")
-
-
-def _look_up(
-    options: BulkOptions,
-    reader: RowReader,
-    kept: JudgedRows,
-    survey: Survey,
-    is_opted_out: OptOutCheck,
-) -> LedgerCounts:
-    knows_sender = bool(options.from_ or reader.has_senders)
-    if options.cluster is not None:
-        ask = functools.partial(
-            survey_by_database, knows_sender=knows_sender, is_opted_out=is_opted_out
-        )
-        try:
-            anyio.run(ask, _database(options.cluster).to_read(), kept, survey)
-        except LedgerError as error:
-            fail(f"nothing was loaded: {error}")
-    if options.known_ledger is None:
-        return LedgerCounts(doubts=frozenset() if options.asks_to_resend else None)
-    look = functools.partial(
-        survey_by_ledger,
-        resend_in_doubt=options.resend_in_doubt,
-        is_once=options.resends_once,
-        knows_sender=knows_sender,
-        alone=not options.dry_run,
-        is_opted_out=is_opted_out,
-    )
-    try:
-        return anyio.run(look, options.known_ledger, kept, survey)
-    except LedgerError as error:
-        fail(str(error), Exit.USAGE if options.dry_run else Exit.NOT_SENT)
-
-
-def _show(options: BulkOptions, sheet: Sheet, reader: RowReader, estimate: Estimate) -> None:
-    column = sheet.header.names[reader.to]
-    say(f"{sheet.name}: {sheet.form}, numbers in {column!r}", err=options.as_json)
-    for line in preview(estimate):
-        say(line, err=options.as_json)
-    if options.start is not None:
-        past = ", which is past: it begins at once" if options.start <= utc_now() else ""
-        say(f"{'start':<13} {time_of(options.start)}{past}", err=options.as_json)
-    where = f"{'ledger':<13} {options.ledger_path}"
-    if options.cluster is not None:
-        where = f"{'cluster':<13} {_database(options.cluster).name}"
-    say(f"{where}, campaign {options.campaign_name!r}", err=options.as_json)
-    if (shared := options.opt_out_list) is not None:
-        count = number_of(shared.count(), "number")
-        say(f"{'opt-outs':<13} {count} in {shown(shared.path)}", err=options.as_json)
-
-
-def _before(
-    options: BulkOptions, sketch: Sketch, known: LedgerCounts, to_send: int
-) -> BegunBefore | None:
-    has_ledger = known.messages > 0
-    if has_ledger and to_send and (older := older_ledger(options.place, known.messages)):
+def _sent_before(options: BulkOptions, checked: CheckedFile) -> SentBefore | None:
+    """Return what shows that messages may have been sent before that the ledger does not know."""
+    count = checked.known.messages
+    if count and checked.estimate.to_send and (older := find_older(options.place, count)):
         return older
-    if options.cluster is not None:
-        has_ledger = _database(options.cluster).has_campaign(options.campaign_name)
-    if not has_ledger and (options.cluster or options.known_ledger):  # as a listener makes one
-        has_ledger = not has_sent(options.place)
-    return begun_before(options.place, sketch, has_ledger=has_ledger)
+    ledger_knows = count > 0
+    if (database := options.database) is not None:
+        ledger_knows = database.has_campaign(options.campaign_name)
+    if not ledger_knows and (database is not None or options.known_ledger is not None):
+        # A ledger without the campaign knows enough where nothing was sent: `skycore listen` may
+        # have made the file.
+        ledger_knows = not has_sent(options.place)
+    return find_earlier(options.place, checked.sketch, ledger_knows=ledger_knows)
 
 
-def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: BegunBefore | None) -> int:
+def _note_begun(options: BulkOptions, checked: CheckedFile, *, is_new: bool) -> None:
+    noted = note_begun(options.place, checked.sketch, now=time.time(), is_new=is_new)
+    check_begun_meanwhile(noted)
+
+
+def _end_of_dry_run(options: BulkOptions, checked: CheckedFile) -> int:
+    estimate = checked.estimate
+    if options.rejects is not None:
+        write_rejects(options.known_ledger, checked.rows, checked.rejects)
+    before = _sent_before(options, checked)
     why = estimate.obstacle(options.max_segments)
     if options.as_json:
         found = attrs.asdict(estimate, recurse=False)
@@ -281,43 +140,51 @@ def _end_of_dry_run(options: BulkOptions, estimate: Estimate, before: BegunBefor
     return Exit.DONE if estimate.rows == estimate.messages else Exit.NOT_ALL_WELL
 
 
-def _database(given: Secret) -> LedgerDatabase:
-    from ..ui.database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
-
-    return LedgerDatabase(dsn_of(given))
-
-
-def _load(
-    options: BulkOptions, dsn: Secret, kept: JudgedRows, rejects: Rejects, estimate: Estimate
-) -> int:
+def _load(options: BulkOptions, dsn: Secret, checked: CheckedFile) -> int:
     from .load_campaign import load_campaign  # noqa: PLC0415 - the extra `postgres`
 
-    rejects.is_whole = options.limit is None
+    share_once(dsn_of(dsn), options.opt_out_list)
+    checked.rejects.is_whole = options.limit is None
     code = load_campaign(
         dsn_of(dsn),
         options.campaign_name,
-        kept,
-        rejects,
+        checked.rows,
+        checked.rejects,
         start=options.start,
         hours=options.hours,
-        numbers=estimate.numbers,
+        numbers=checked.estimate.numbers,
         as_json=options.as_json,
     )
     note_sent(options.place)  # as workers may begin at once
     return code
 
 
-def _send(options: BulkOptions, run: Run, sending: SendOptions) -> End:
+def _send(
+    options: BulkOptions,
+    api_key: Secret | None,
+    checked: CheckedFile,
+    *,
+    settle: bool,
+    is_new: bool,
+) -> int:
+    estimate, rejects = checked.estimate, checked.rejects
+    counters = BulkCounters(total=estimate.messages, known=sum(estimate.known.values()))
+    notes = CampaignNotes(options.place, checked.sketch if is_new else None)
+    first = notes.note_first_message
+    run = Run(checked.rows, rejects, counters, revived=estimate.revived, before_each=first)
+    sending = options.send_options(api_key, settle=settle, known=checked.known, notes=notes)
     try:
-        return anyio.run(run.send, options.ledger_path, sending)
+        end = anyio.run(run.send, options.ledger_path, sending)
     except LedgerError as error:
         fail(str(error), Exit.NOT_SENT)
     except ConfigurationError as error:
         fail(str(error))
+    rejects.is_whole = not (end.interrupted or end.halted or options.limit)
+    return _account(options, estimate, counters, _closed(rejects, end), rejects)
 
 
 def _closed(rejects: Rejects, end: End) -> End:
-    """Close the rejects; that their disk is full keeps nobody from what came of the messages."""
+    """Close the rejects; where that fails, as on a full disk, the end of the run says so."""
     try:
         rejects.close()
     except OSError as error:
@@ -329,7 +196,7 @@ def _closed(rejects: Rejects, end: End) -> End:
 def _account(
     options: BulkOptions, estimate: Estimate, counters: BulkCounters, end: End, rejects: Rejects
 ) -> int:
-    """Say what came of it all, and return the exit code."""
+    """Say what came of the messages, and return the exit code."""
     path = str(rejects.path) if rejects.count else None
     ledger, resent = options.ledger_path, options.resend_in_doubt
 

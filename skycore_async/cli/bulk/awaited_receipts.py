@@ -1,6 +1,6 @@
-"""How many receipts are awaited, while messages are sent and after.
+"""The count of awaited receipts, while messages are sent and afterwards.
 
-Rule: where the ledger cannot be asked, nobody is told, and the run goes on without.
+Rule: where the ledger cannot be read, the last count stands, and the run goes on.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ async def wait_for_receipts(
     counters: BulkCounters,
     *,
     seconds: float,
-    can_end: Callable[[Callable[[], None]], None],
+    give_end: Callable[[Callable[[], None]], None],
 ) -> None:
-    """Wait until none is awaited, for so many seconds, or until what `can_end` gets is called."""
+    """Wait until no receipt is awaited, for at most so many seconds.
+
+    `give_end` is given a function that ends the waiting.
+    """
     if seconds:
         counters.listens_until = counters.clock() + seconds
     with anyio.move_on_after(seconds) as waiting:
-        can_end(waiting.cancel)
+        give_end(waiting.cancel)
         while True:
             await _count(ledger, counters)
             if not counters.awaited:

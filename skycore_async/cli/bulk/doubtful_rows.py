@@ -1,10 +1,11 @@
-"""What has become of rows that a file of rejects calls in doubt.  No I/O.
+"""What a row is by now that a file of rejects calls in doubt.  No I/O.
 
 Rules:
 
-* The ledger's word replaces that of the file, which is as old as it is.
-* What was sent is left out, and says what told it.  What was proven not sent is a message as any
-  other.  What the ledger does not know stays in doubt: another one may.
+* The ledger decides, and not the file, which may be old.
+* A message that was sent becomes a duplicate, whose reason names the proof.  A message that was
+  proven not sent is to be sent like any other.  A message that the ledger does not know stays in
+  doubt, since another ledger may know it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ...ledger.model import BY_POSTBACK, BY_REPORT, NOTHING_SENT, MessageState
 from ..ui.marks import ALREADY_SENT, mark_of
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
-_TOLD: Final = MappingProxyType(
+_PROOFS: Final = MappingProxyType(
     {
         BY_REPORT: "Skycore's own report of what it sent lists it",
         BY_POSTBACK: "a postback told it",
@@ -29,9 +30,9 @@ _TOLD: Final = MappingProxyType(
 def reconsidered(
     row: RejectedRow, state: MessageState | None, settled_by: str | None
 ) -> JudgedRow:
-    """Return a row in doubt as what it is by the state that the ledger has under its key."""
+    """Return a row in doubt as what it is by the state of its key in the ledger, if any."""
     if mark_of(state) == ALREADY_SENT:
-        how = _TOLD.get(settled_by or "", "it was accepted")
+        how = _PROOFS.get(settled_by or "", "it was accepted")
         return attrs.evolve(row, kind=RejectionKind.DUPLICATE, reason=f"{ALREADY_SENT}{how}")
     if state not in NOTHING_SENT:
         return row

@@ -1,16 +1,17 @@
-"""Postbacks that the process takes in which sends: `skycore bulk --listen`.
+"""Postbacks taken in by the process that sends: `skycore bulk --listen`.
 
-Strategy: the server has a thread and an event loop of its own, so that whoever posts does not
-hold up the sending.  What it takes in is recorded in the loop that sends, which has the ledger,
-together with what is sent.
+Strategy: the server has a thread and an event loop of its own, so that incoming postbacks do not
+hold up the sending.  They are recorded in the event loop that sends, because that one has the
+ledger.
 
 Rules:
 
-* It listens before the first message goes out.  After the last it goes on for as long as
-  receipts are awaited, for so many seconds at most, or until a signal.
-* What is answered with 200 is in the ledger, and a STOP on the list of who may not be sent to as
-  well: the process may be killed before the two are compared, and others know the list alone.
-* An address that cannot be had is told before anybody is asked whether to send.
+* The server listens before the first message goes out.  After the last message it goes on while
+  receipts are awaited, for at most so many seconds, or until a signal.
+* A postback that was answered with 200 is in the ledger, and a STOP is on the shared list of
+  opt-outs, too: the process may be killed before ledger and list are compared, and other campaigns
+  read the list alone.
+* An address that cannot be listened on fails before the user is asked whether to send.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Listening:
     seconds: float
 
     def check(self) -> None:
-        """Fail where nobody can listen there, or with a secret that would keep nobody out."""
+        """Fail where the address cannot be listened on, or the secret would keep nobody out."""
         _receiver(None)
         try:
             listen_on(self.host, self.port).close()
@@ -59,9 +60,9 @@ class Listening:
     async def receiving(
         self, ledger: BaseLedger, telling: Telling | None, *, name: str
     ) -> AsyncGenerator[None]:
-        """Take postbacks in while this is open, for the ledger that errors call `name`.
+        """Take postbacks in while this is open; messages call the ledger `name`.
 
-        `telling` tells the list that is shared, where one is.
+        `telling` tells the shared list of opt-outs, where there is one.
         """
         taking_in = _Ledger(ledger, telling, asyncio.get_running_loop())
         receiver, is_secret = _receiver(taking_in)
@@ -78,7 +79,7 @@ class Listening:
 
 
 class _Ledger:
-    """A ledger of the event loop `loop`, for the one of a server in another thread."""
+    """A ledger in the event loop `loop`, for a server in another thread's event loop."""
 
     def __init__(
         self, ledger: BaseLedger, telling: Telling | None, loop: asyncio.AbstractEventLoop
@@ -88,7 +89,7 @@ class _Ledger:
         self._loop = loop
 
     async def record(self, *notifications: Notification) -> None:
-        """Take notifications in."""
+        """Record notifications, and return once they are durable."""
         recording = self._record(notifications)
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(recording, self._loop))
 
@@ -101,11 +102,10 @@ class _Ledger:
 
 
 def _receiver(ledger: Any) -> tuple[PostbackReceiver, bool]:
-    """Return the receiver, and whether it asks for a secret."""
+    """Return the receiver, and whether its URL has a secret; without a ledger, only to check."""
     secret = postback_secret()
     given = None if secret is None else secret.reveal()
     try:
-        # Without a ledger it is made to see whether it can be.
         handler = None if ledger is not None else print
         return PostbackReceiver(
             ledger=ledger, on_notification=handler, path=PATH, secret=given

@@ -1,10 +1,11 @@
-"""How far a bulk send is, as a picture on a terminal: a bar, and the counters under it.
+"""The progress of a bulk send on a terminal: a bar, and the counters under it.
 
 Rules:
 
-* It is loaded where there is a terminal alone, as what draws takes memory.
-* Where the terminal is gone, nothing is drawn any more, and the run goes on.
-* Where it is stopped, the run goes on as well, and does not wait for the last picture.
+* This module is loaded only where there is a terminal, since `rich` takes memory.
+* Where the terminal is closed, nothing is drawn any more, and the run goes on.
+* Where the terminal stops taking output, the run goes on too, and the end waits for the last
+  picture only briefly.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from ..ui.tables import console
 from .progress import BulkCounters
 
 _REFRESH: Final = 0.25  # seconds between pictures
-_PATIENCE: Final = 1.0  # seconds for the last one
+_PATIENCE: Final = 1.0  # seconds that the last picture may take
 
 
 def show_cursor() -> None:
-    """Show the cursor again where a picture was broken off."""
+    """Show the cursor again, which a picture hides until it ends."""
     console(stderr=True).show_cursor()
 
 
 async def show_live(counters: BulkCounters) -> None:
-    """Draw it, until cancelled."""
+    """Draw the progress until cancelled."""
 
     def picture() -> Table:
         rows = Table.grid(expand=True)

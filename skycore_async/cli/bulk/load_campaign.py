@@ -1,11 +1,11 @@
-"""What `skycore bulk --cluster` does once it is allowed to: load a campaign, and return.
+"""What `skycore bulk --cluster` does after the yes: load the campaign, and return.
 
 Rules:
 
-* All rows that are messages are loaded, or none.
-* A message is loaded as it is to be sent: its short code and campaign reference
-  are its own from then on, whatever the workers are set to.
-* What is in doubt says so: in the rejects, in what is printed, and in the exit code.
+* Either all rows that are messages are loaded, or none is.
+* A message is loaded as it is to be sent: it keeps its short code and campaign reference,
+  whatever the settings of the workers.
+* Doubts show in the rejects, in what is printed, and in the exit code.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 _AT_A_TIME: Final = 500  # rows whose keys the ledger is asked for in one step
 
-# Also where it is the end of a load that was not heard of.
+# The advice also holds where the commit succeeded and only its answer was lost.
 _AGAIN: Final = "; all was loaded or nothing: run it again, which loads what is not there"
 
 _Known = tuple[MessageState | None, str | None, str]  # a state, what settled it, and the number
@@ -57,13 +57,13 @@ def load_campaign(
 ) -> int:
     """Load the rows that are messages, write the others to `rejects`, and return the exit code.
 
-    `numbers` is what the estimate says of them, for programs.
+    `numbers` is what the estimate says of the recipients' numbers, for programs.
     """
     counted = _MessageRows(rows, rejects)
 
     def loaded_by(connection: Connection) -> tuple[Loaded, int]:
         messages = counted.read(connection)
-        unread = _keys_unread(rows) if any(_keys_unread(rows)) else None
+        unread = _keys_as_written(rows) if any(_keys_as_written(rows)) else None
         loaded = load(connection, name, messages, starts_at=start, hours=hours, unread=unread)
         return loaded, count_doubts(connection, name)
 
@@ -84,7 +84,7 @@ def load_campaign(
 
 
 def _say_counts(loaded: Loaded, doubts: int, rejects: Rejects) -> None:
-    """Print what came of the rows: what is new always, and the rest where there is any."""
+    """Print how many rows are loaded, and the other counts that are not zero."""
     counts = (("mended", loaded.mended), ("known before", loaded.known), ("in doubt", doubts))
     for said, count in (("loaded", loaded.new), *((said, n) for said, n in counts if n)):
         say(f"{said:<13} {count:,}")
@@ -95,7 +95,7 @@ def _say_counts(loaded: Loaded, doubts: int, rejects: Rejects) -> None:
 def _say_what_follows(
     loaded: Loaded, doubts: int, start: datetime | None, hours: SendingHours | None
 ) -> None:
-    """Print who sends what is loaded, and that nobody sends what is in doubt."""
+    """Print how the loaded messages are sent, and that messages in doubt are not."""
     if doubts:
         say(
             f"{doubts:,} may have been sent. What is in doubt is never sent again on its own:"
@@ -114,15 +114,15 @@ def _say_what_follows(
         say_what_stops_it(loaded.state)
 
 
-def _keys_unread(rows: JudgedRows) -> Iterator[str]:
-    """Yield the keys that messages would have, were their numbers not read."""
+def _keys_as_written(rows: JudgedRows) -> Iterator[str]:
+    """Yield the keys that messages would have without --country."""
     for row in rows:
-        if isinstance(row, MessageRow) and (unread := row.unread) is not None:
-            yield unread.key or ""
+        if isinstance(row, MessageRow) and (message := row.as_written) is not None:
+            yield message.key or ""
 
 
 class _MessageRows:
-    """The messages of rows; the other rows go to `rejects` on the way."""
+    """The messages among judged rows; reading them writes the other rows to `rejects`."""
 
     def __init__(self, rows: JudgedRows, rejects: Rejects) -> None:
         self._rows = rows
@@ -130,13 +130,13 @@ class _MessageRows:
         self.left_in_doubt = 0
 
     def read(self, connection: Connection) -> Iterator[tuple[SMS, ...]]:
-        """Yield messages, those to one number under several keys together."""
+        """Yield messages; those to one number under several keys come together."""
         rows = iter(self._rows)
         while some := list(itertools.islice(rows, _AT_A_TIME)):
             # No message has a key with NUL in it, and PostgreSQL takes none.
             keys = [key for row in some for key in _keys_to_ask(row) if key and "\0" not in key]
             known = states_of(connection, keys)
-            for judged in (_as_known_now(row, known) for row in some):
+            for judged in (_reconsidered(row, known) for row in some):
                 if isinstance(judged, MessageRow):
                     yield _together(judged, known)
                 else:
@@ -155,18 +155,18 @@ def _keys_to_ask(row: JudgedRow) -> list[str | None]:
 
 
 def _together(row: MessageRow, known: Mapping[str, _Known]) -> tuple[SMS, ...]:
-    """Return the messages to one number; first that which went out, as from another ledger."""
+    """Return the messages to one number; first the one that went out already, if any did."""
     messages = (row.message, *(other.message for other in row.others))
     return tuple(sorted(messages, key=lambda each: not _is_out(each, known)))
 
 
 def _is_out(message: SMS, known: Mapping[str, _Known]) -> bool:
     state, _, to = known.get(message.key or "", _UNKNOWN)
-    # Another row may have sent to another number under that key; of what was pruned none is known.
+    # Another row may have sent to another number under this key; a pruned message has no number.
     return mark_of(state) != "" and (not to or may_be_same(to, message.to))
 
 
-def _as_known_now(row: JudgedRow, known: Mapping[str, _Known]) -> JudgedRow:
+def _reconsidered(row: JudgedRow, known: Mapping[str, _Known]) -> JudgedRow:
     if isinstance(row, RejectedRow) and row.kind is RejectionKind.IN_DOUBT:
         state, settled_by, _ = known.get(row.key or "", _UNKNOWN)
         return reconsidered(row, state, settled_by)

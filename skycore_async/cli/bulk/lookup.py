@@ -1,14 +1,14 @@
-"""What a ledger has of the rows of a file, asked for many at a time.
+"""What a ledger knows of the rows of a file, looked up many at a time.
 
 Rules:
 
-* Of rows with one number under keys of their own, the one that the ledger says went out
-  is the one that counts, in whatever order they stand.
-* A campaign that began without --country goes on with it, and sends nobody again what was
-  accepted, or may have been sent, to the number as it is written.
-* Of a row that a file of rejects calls in doubt, it is the ledger that says what it is now.
-* Permission that may be given over and over, as by a loop, sends a doubt again once: what was sent
-  again before, and is in doubt, stays in doubt.
+* Where several rows have one number under different keys, and the ledger says that one of them
+  went out, that row counts and the others are its duplicates, whatever their order.
+* A campaign that began without --country may go on with it.  What was accepted, or may have been
+  sent, to the number as it is written in the file is not sent again to the number as it is read.
+* Where a file of rejects calls a row in doubt, the ledger decides whether it still is.
+* With --yes, --resend-in-doubt may be repeated without anybody looking, as by a loop.  It then
+  sends a doubt again once: a message that is in doubt after it was sent again stays in doubt.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .doubtful_rows import reconsidered
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
 
-async def as_known_now(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> list[JudgedRow]:
-    """Return rows, those in doubt by a file of rejects as what the ledger says that they are."""
+async def reconsider_doubts(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> list[JudgedRow]:
+    """Return the rows; those that a file of rejects calls in doubt as what the ledger says."""
     return [
         await _reconsidered(ledger, row)
         if isinstance(row, RejectedRow) and row.kind is RejectionKind.IN_DOUBT and row.key
@@ -49,39 +49,43 @@ async def outcomes(
     rows: Sequence[MessageRow],
     *,
     resend_in_doubt: bool,
-    is_once: bool = False,
+    resends_once: bool = False,
 ) -> list[tuple[MessageRow, Outcome | SendIntent]]:
-    """Return with each row its recorded outcome, or the intent to send it where it has none.
+    """Return each row with its recorded outcome, or with an intent where it is to be sent.
 
-    A row with the same number may stand in the place of one: that which went out before.
-    With `resend_in_doubt`, what is in doubt is to be sent as well; with `is_once`, only what was
-    not sent again before.
+    Where another row with the same number went out before, it is returned in the row's place.
+    With `resend_in_doubt`, what is in doubt is to be sent as well; with `resends_once` only where
+    it was not sent again before.
     """
-    chosen = await _chosen(ledger, rows)
+    chosen = await _rows_that_count(ledger, rows)
     intents = [_intent(row.message) for row in chosen]
-    known = await _known(ledger, intents, resend_in_doubt=resend_in_doubt)
-    if resend_in_doubt and is_once:
-        known |= await _resent(ledger, [each for each in intents if each.key not in known])
-    unread = await _outcomes_unread(ledger, chosen, known, resend_in_doubt=resend_in_doubt)
+    known = await _recorded(ledger, intents, resend_in_doubt=resend_in_doubt)
+    if resend_in_doubt and resends_once:
+        known |= await _resent_before(ledger, [each for each in intents if each.key not in known])
+    as_written = await _outcomes_as_written(ledger, chosen, known, resend_in_doubt=resend_in_doubt)
     found: list[tuple[MessageRow, Outcome | SendIntent]] = []
     for row, intent in zip(chosen, intents, strict=True):
         recorded = known.get(intent.key)
         outcome = None if recorded is None else _outcome(row.message, recorded)
-        found.append((row, outcome or unread.get(intent.key) or intent))
+        found.append((row, outcome or as_written.get(intent.key) or intent))
     return found
 
 
-async def _chosen(ledger: BaseLedger, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
+async def _rows_that_count(ledger: BaseLedger, rows: Sequence[MessageRow]) -> Sequence[MessageRow]:
     several = [each for row in rows if row.others for each in (row, *row.others)]
     if not several:
         return rows
     known = await ledger.lookup_many([_intent(each.message) for each in several])
     out = {key for key, found in known.items() if may_have_gone_out(found)}
-    return [row if row.message.key in out else await _standing(ledger, row, out) for row in rows]
+    return [
+        row if row.message.key in out else await _row_to_count(ledger, row, out) for row in rows
+    ]
 
 
-async def _standing(ledger: BaseLedger, row: MessageRow, out: Container[str | None]) -> MessageRow:
-    """Return the row with the same number that went out, where there is one, by the keys `out`."""
+async def _row_to_count(
+    ledger: BaseLedger, row: MessageRow, out: Container[str | None]
+) -> MessageRow:
+    """Return the row with the same number that went out, else the row; `out` has the keys."""
     for other in row.others:
         if other.message.key in out and await _went_to(ledger, other.message):
             return other
@@ -89,28 +93,28 @@ async def _standing(ledger: BaseLedger, row: MessageRow, out: Container[str | No
 
 
 async def _went_to(ledger: BaseLedger, message: SMS) -> bool:
-    """Return whether what has the key of a message went to its number, as far as is known.
+    """Return whether the message that went out under this key went to this number, or may have.
 
-    Another row may have sent to another number under that key.
+    Another row may have sent to another number under the same key.
     """
     known = await ledger.delivery(key=message.key)
     return known is None or not known.to or may_be_same(known.to, message.to)
 
 
-async def _known(
+async def _recorded(
     ledger: BaseLedger, intents: Sequence[SendIntent], *, resend_in_doubt: bool
 ) -> dict[str, Submission | KeyConflict]:
     try:
         return await ledger.lookup_many(intents, resend_in_doubt=resend_in_doubt)
     except LedgerError:
-        return {}  # each message is asked for as it is begun, and fails by itself
+        return {}  # each message is looked up again when it is begun, and fails then
 
 
-async def _resent(
+async def _resent_before(
     ledger: BaseLedger, intents: Sequence[SendIntent]
 ) -> dict[str, Submission | KeyConflict]:
-    """Return those of these, which are to be sent, that are in doubt and were sent again."""
-    found = await _known(ledger, intents, resend_in_doubt=False)
+    """Return what is recorded of those intents that are in doubt after they were sent again."""
+    found = await _recorded(ledger, intents, resend_in_doubt=False)
     return {
         key: known
         for key, known in found.items()
@@ -118,34 +122,34 @@ async def _resent(
     }
 
 
-async def _outcomes_unread(
+async def _outcomes_as_written(
     ledger: BaseLedger,
     rows: Iterable[MessageRow],
     known: Container[str | None],
     *,
     resend_in_doubt: bool,
 ) -> dict[str, Outcome]:
-    """Return by the keys of rows what came of them before their numbers were read."""
-    unread = {
+    """Return, by the keys of the rows, outcomes of messages to the numbers as they are written."""
+    as_written = {
         row.message.key or "": message
         for row in rows
-        if row.written and row.message.key not in known and (message := row.unread)
+        if row.written and row.message.key not in known and (message := row.as_written)
     }
-    if not unread:
+    if not as_written:
         return {}
     found = await ledger.lookup_many(
-        [_intent(message) for message in unread.values()], resend_in_doubt=resend_in_doubt
+        [_intent(message) for message in as_written.values()], resend_in_doubt=resend_in_doubt
     )
     outcomes = {
         key: _outcome(message, found[message.key or ""])
-        for key, message in unread.items()
+        for key, message in as_written.items()
         if message.key in found
     }
     return {key: outcome for key, outcome in outcomes.items() if not _is_refused(outcome)}
 
 
 async def entries_for(ledger: BaseLedger, numbers: Collection[str]) -> Mapping[str, OptOut]:
-    """Return what was said of being sent to, under any name that counts for these numbers."""
+    """Return the entries of these numbers, in any of their spellings."""
     return await ledger.run(GetOptOuts(numbers=all_spellings(numbers)))
 
 
@@ -165,6 +169,6 @@ def _intent(message: SMS) -> SendIntent:
         content=content_of(message),
         to=message.to,
         from_=message.from_,
-        started_at=0.0,  # it is asked for and not begun
+        started_at=0.0,  # it is looked up, and not begun
         message=message,
     )

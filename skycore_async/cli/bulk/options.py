@@ -26,16 +26,17 @@ from ..ui.ledger_target import LedgerFile
 from ..ui.numbers import number_reader_of
 from ..ui.opt_out_list import list_of
 from ..ui.output import fail
-from .campaigns_before import Place
+from .confirmed_ledger import LedgerCounts
 from .files import STANDARD_INPUT, stem_of
 from .hours_survey import HoursSurvey
-from .ledger_asked_about import LedgerCounts
-from .questions import FirstNote, WordsGiven
+from .place import Place
+from .questions import CampaignNotes, GivenAnswers
 from .rejects_before import RejectsBefore
 from .rows import RowOptions
 from .send_options import SendOptions
 
 if TYPE_CHECKING:
+    from ..ui.database import LedgerDatabase
     from .listening import Listening
 
 
@@ -103,6 +104,15 @@ class BulkOptions:
         return name_of_database(dsn_of(self.cluster))
 
     @property
+    def database(self) -> LedgerDatabase | None:
+        """The database of --cluster; None where the ledger is a file."""
+        if self.cluster is None:
+            return None
+        from ..ui.database import LedgerDatabase  # noqa: PLC0415 - the extra `postgres`
+
+        return LedgerDatabase(dsn_of(self.cluster))
+
+    @property
     def known_ledger(self) -> Path | None:
         """Where the ledger is, where one is there already; None with a cluster."""
         return self.ledger_path if self.cluster is None and self.ledger_path.exists() else None
@@ -167,11 +177,11 @@ class BulkOptions:
         given = {field.name for field in attrs.fields(RowOptions)} - own.keys()
         return RowOptions(**own, **{name: getattr(self, name) for name in given})
 
-    def words_given(self) -> WordsGiven:
-        """Return what need not be asked any more."""
+    def given_answers(self) -> GivenAnswers:
+        """Return the answers that the options give to what would be asked."""
         names = ("yes", "yes_send_again", "settle", "resend_in_doubt", "max_segments")
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return WordsGiven(verb="Send" if self.cluster is None else "Load", **given)
+        return GivenAnswers(verb="Send" if self.cluster is None else "Load", **given)
 
     @property
     def asks_to_resend(self) -> bool:
@@ -189,7 +199,7 @@ class BulkOptions:
         *,
         settle: bool,
         known: LedgerCounts,
-        note: FirstNote,
+        notes: CampaignNotes,
     ) -> SendOptions:
         """Return what concerns the sending; `known` is what the ledger had when it was asked."""
         return SendOptions(
@@ -199,12 +209,12 @@ class BulkOptions:
             transport=self.transport,
             limit=self.limit,
             opt_outs=self.opt_out_list,
-            full_name=self.ledger_name,
+            ledger_name=self.ledger_name,
             resend_in_doubt=self.resend_in_doubt,
             resends_once=self.resends_once,
             settle=settle,
             known=known,
-            note_messages=note.note_messages,
+            note_messages=notes.note_messages,
             listening=self.listening,
             start=self.start,
             hours=self.hours or ANY_TIME,

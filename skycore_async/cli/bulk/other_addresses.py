@@ -1,11 +1,11 @@
-"""Whether a ledger has sent a campaign to another address of the API as well, as in a rehearsal.
+"""A warning where a ledger has sent the campaign to another address of the API, as in a rehearsal.
 
 Rules:
 
-* A ledger does not know to which address it sent: what a simulator took or refused, or may have
-  taken, is done for it, and would never go out, unless somebody is told.  So is what has another
-  text by now.
-* Nobody is told to take another ledger who may have sent to Skycore with this one.
+* A ledger does not know to which address it sent.  What a simulator took, refused or may have
+  taken counts as done, also with another text, and would never go out to Skycore.  So the user is
+  told.
+* A user who may have sent to Skycore with this ledger is not told to take another.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Final
 
 from ..ui.outcome_kinds import OutcomeKind
 from ..ui.output import say
-from .campaigns_before import Place, opened
+from .earlier_campaigns import opened
+from .place import Place
 
 _ADDRESSES: Final = """
 SELECT DISTINCT address FROM sent WHERE ledger = ? AND in_database = ? AND campaign = ?
@@ -32,22 +33,22 @@ _WHERE_HERE_TOO: Final = (
     " sent from here since, and the ledger does not tell them apart: with another ledger these"
     " would get a second message."
 )
-# What came of messages so keeps them from being sent by this run.
+# Messages with these outcomes are not sent by this run.
 _KEPT_BACK: Final = frozenset(
     {OutcomeKind.ACCEPTED, OutcomeKind.ALREADY_SENT, OutcomeKind.IN_DOUBT, OutcomeKind.REFUSED}
 )
 
 
 def tell_of_others(place: Place, known: Collection[OutcomeKind]) -> None:
-    """Say to which other addresses a campaign was begun with the same ledger, if to any.
+    """Warn of other addresses to which the campaign was begun with the same ledger.
 
-    `known` is what came of its messages, by the ledger.
+    `known` are the outcomes that the ledger has of its messages.
     """
     if _KEPT_BACK.isdisjoint(known):
         return
     asked = (place.ledger, place.in_database, place.campaign)
     found: set[str] = set()
-    with suppress(OSError, sqlite3.Error), opened() as connection:  # which is said elsewhere
+    with suppress(OSError, sqlite3.Error), opened() as connection:  # told elsewhere
         found = {address for (address,) in connection.execute(_ADDRESSES, asked)}
     if others := sorted(found - {place.address}):
         what_to_do = _WHERE_HERE_TOO if place.address in found else _WHERE_NOT_HERE

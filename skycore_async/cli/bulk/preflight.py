@@ -1,13 +1,13 @@
-"""What a run would do with the rows of a file, by what the ledger has of them.
+"""What a run would do with the rows of a file, by what the ledger knows of them.
 
-Strategy: once the file was read to its end, its rows are gone over again beside the ledger, many
-at a time and by the very look-ups of a run, so that what is shown is what goes out.
+Strategy: after the file was read to its end, its rows are looked up in the ledger, many at a time,
+with the same functions that a run uses.  So the estimate counts what a run would send.
 
 Rules:
 
-* Nothing is changed: nobody has said yes so far.
-* What a report proved not sent is to send, and what opted out is not: by what the ledger will
-  know once it has taken in the user's list, as a run does first.
+* Nothing is written: the user has not said yes yet.
+* What a report proved not sent counts as to send.  A number that has opted out does not, by the
+  ledger or by the user's list, which a run shares with the ledger first.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from ..ui.ledger_target import LedgerFile
 from ..ui.marks import marks
 from ..ui.outcome_kinds import OutcomeKind, outcome_kind
 from ..ui.output import fail
+from .confirmed_ledger import LedgerCounts, doubts_in
 from .estimate import Survey
-from .ledger_asked_about import LedgerCounts, doubts_in
-from .lookup import as_known_now, entries_for, outcomes
+from .lookup import entries_for, outcomes, reconsider_doubts
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow, RejectionKind
 
-AT_A_TIME: Final = 500  # rows that the ledger is asked for in one step
+AT_A_TIME: Final = 500  # rows that are looked up together
 
 
 async def survey_by_ledger(
@@ -46,29 +46,29 @@ async def survey_by_ledger(
     survey: Survey,
     *,
     resend_in_doubt: bool,
-    is_once: bool,
+    resends_once: bool,
     knows_sender: bool,
     alone: bool,
     is_opted_out: OptOutCheck,
 ) -> LedgerCounts:
-    """Show all rows to a survey, with what the ledger has of them, and return what else it has.
+    """Show all rows to a survey, with what the ledger knows of them; return what the ledger has.
 
-    For `resend_in_doubt` and `is_once` see `outcomes`.
-    `is_opted_out` says of a number, with what the ledger has of it, whether it may not be sent to.
-    Where nobody `knows_sender`, a key that was sent counts as sent whatever its content is, as the
-    sender is part of the content.
-    Raises LedgerError where it cannot be read, and with `alone` LedgerInUse where another
-    process has it open, which sends from it.
+    For `resend_in_doubt` and `resends_once` see `outcomes`.
+    `is_opted_out` gets a number and what the ledger has of it, and says whether it has opted out.
+    Without `knows_sender`, a key that was sent counts as sent whatever its content: the content
+    includes the sender, which is not given yet.
+    Raises LedgerError where the ledger cannot be read, and with `alone` LedgerInUse where another
+    process has it open, which may be sending from it.
     """
     async with looked_at(path, alone=alone) as ledger:
         summary = await ledger.summary()
-        doubts = await doubts_in(ledger) if resend_in_doubt and not is_once else None
+        doubts = await doubts_in(ledger) if resend_in_doubt and not resends_once else None
         await _show_all(
             ledger,
             rows,
             survey,
             resend_in_doubt=resend_in_doubt,
-            is_once=is_once,
+            resends_once=resends_once,
             knows_sender=knows_sender,
             is_opted_out=is_opted_out,
         )
@@ -84,10 +84,10 @@ async def survey_by_database(
     knows_sender: bool,
     is_opted_out: OptOutCheck,
 ) -> None:
-    """Show all rows to a survey, with what the ledger of a cluster has of them.
+    """Show all rows to a survey, with what the ledger of a cluster knows of them.
 
-    For the rest see `survey_by_ledger`.  How many messages it has is not asked: counting them
-    takes a database long.
+    For the rest see `survey_by_ledger`.  Nothing is returned of the ledger's size: counting all
+    messages takes a database long.
     """
     async with ledger as opened:
         await _show_all(
@@ -95,7 +95,7 @@ async def survey_by_database(
             rows,
             survey,
             resend_in_doubt=False,
-            is_once=False,
+            resends_once=False,
             knows_sender=knows_sender,
             is_opted_out=is_opted_out,
         )
@@ -107,14 +107,14 @@ async def _show_all(
     survey: Survey,
     *,
     resend_in_doubt: bool,
-    is_once: bool,
+    resends_once: bool,
     knows_sender: bool,
     is_opted_out: OptOutCheck,
 ) -> None:
-    find = functools.partial(outcomes, resend_in_doubt=resend_in_doubt, is_once=is_once)
+    find = functools.partial(outcomes, resend_in_doubt=resend_in_doubt, resends_once=resends_once)
     left = iter(rows)
     while some := list(itertools.islice(left, AT_A_TIME)):
-        known = await as_known_now(ledger, some)
+        known = await reconsider_doubts(ledger, some)
         changed = [row for row, before in zip(known, some, strict=True) if row is not before]
         survey.revived += sum(isinstance(row, MessageRow) for row in changed)
         survey.settled += sum(_is_sent(row) for row in changed)
@@ -138,7 +138,7 @@ async def _kinds(
     is_opted_out: OptOutCheck,
     find: Callable[..., Awaitable[list[tuple[MessageRow, Outcome | SendIntent]]]],
 ) -> list[tuple[JudgedRow, OutcomeKind | None]]:
-    """Return rows, each with what came of its message before; None for what is to send."""
+    """Return each row with the kind of its recorded outcome; None where it is to be sent."""
     messages = [row for row in rows if isinstance(row, MessageRow)]
     found = await find(ledger, messages)
     numbers = [row.message.to for row, known in found if isinstance(known, SendIntent)]
@@ -156,7 +156,7 @@ async def _kinds(
 
 
 async def _doubts(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> frozenset[int]:
-    """Return the lines of rows whose messages are in doubt by the ledger."""
+    """Return the lines of the rows whose messages the ledger has in doubt."""
     messages = [row for row in rows if isinstance(row, MessageRow)]
     found = await outcomes(ledger, messages, resend_in_doubt=False)
     return frozenset(
@@ -167,7 +167,7 @@ async def _doubts(ledger: BaseLedger, rows: Iterable[JudgedRow]) -> frozenset[in
 
 
 def write_rejects(ledger: Path | None, rows: Iterable[JudgedRow], rejects: Rejects) -> None:
-    """Write the rejects of a dry run, marked by a ledger where that is there already."""
+    """Write the rejects of a dry run, marked by what the ledger knows where there is one."""
     if ledger is not None and ledger.exists():
         anyio.run(_write_by_ledger, LedgerFile(ledger), rows, rejects)
         return
@@ -181,17 +181,17 @@ async def _write_by_ledger(file: LedgerFile, rows: Iterable[JudgedRow], rejects:
         async with file.to_read() as ledger:
             left = iter(rows)
             while some := list(itertools.islice(left, AT_A_TIME)):
-                known = await as_known_now(ledger, some)
+                known = await reconsider_doubts(ledger, some)
                 rejected = [row for row in known if isinstance(row, RejectedRow)]
-                await marked(ledger, rejected, rejects)
+                await reject(ledger, rejected, rejects)
     except LedgerError as error:
         fail(str(error))
 
 
-async def marked(ledger: BaseLedger, rows: Iterable[RejectedRow], rejects: Rejects) -> list[str]:
-    """Write rows to the rejects, marked where their messages may have gone out.
+async def reject(ledger: BaseLedger, rows: Iterable[RejectedRow], rejects: Rejects) -> list[str]:
+    """Write rows to the rejects, and return the reasons that were written.
 
-    Returns the reasons.
+    A reason is marked where the row's message may have gone out.
     """
     some = list(rows)
     known = await marks(ledger, [row.key for row in some if row.key is not None])

@@ -3,7 +3,8 @@
 Rules:
 
 * Every example has its line number.
-* What is to send is what goes out now; what came of the others before stands under it.
+* "to send" counts what goes out now; the lines under it count the other rows by what became of
+  them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from .estimate import Estimate, Share, duration
 
 _COUNTRIES: Final = 8
 _SHOWN: Final = 500  # characters of a text: a screen has to hold the rest of the estimate, too
-_WIDTH: Final = 13  # of the words that lines begin with
-# What is said of rows that the ledger has an outcome of; `NOT_SENT` is none that stands.
+_WIDTH: Final = 13  # of the name that a line begins with
+# The words for rows with a recorded outcome; those with `NOT_SENT` are to be sent.
 _KNOWN: Final = MappingProxyType(
     {
         OutcomeKind.ACCEPTED: ("done before", ""),
@@ -46,7 +47,7 @@ def preview(estimate: Estimate) -> Iterator[str]:
             yield f"    and {refused.count - len(refused.first):,} more"
     yield from _numbers(estimate)
     if estimate.sample is not None:
-        # As Python writes it, since it may hold what would steer a terminal.
+        # As a Python literal: the text may contain what a terminal takes for commands.
         text = estimate.sample.reason
         cut = f"{text[:_SHOWN]!r} and {len(text) - _SHOWN:,} characters more"
         shown = repr(text) if len(text) <= _SHOWN else cut

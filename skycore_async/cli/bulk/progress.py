@@ -1,19 +1,20 @@
-"""How far a bulk send is, and what came of it in the end: counted, and said.
+"""The progress of a bulk send and its result: counted, and put into words.
 
-Strategy: a `BulkCounters` counts outcomes in plain synchronous code, and says how far
-it is in parts.  On a terminal they stand under a bar (`live`), elsewhere a line every
-few seconds has them.
+Strategy: a `BulkCounters` counts outcomes in plain synchronous code, and describes the progress
+in parts.  On a terminal the parts stand under a bar (`live`), elsewhere in a line every few
+seconds.
 
 Rules:
 
-* A refusal counts whether it came now or is remembered: its row is still to be
-  mended.  Only what was accepted before is "already done".
-* A row whose key has other content is as far as that message got: in doubt, or sent
-  already with another text, number or sender.
-* What was not sent is left, whatever was tried: the same command sends it.
-* The exit code tells the worst: doubt before all else, then a refusal of more than a
-  message, not sent, refused.
-* Who follows the advice to the letter sends nothing twice.
+* A refusal counts whether it came in this run or in an earlier one: its row still needs mending.
+  Only a message that was accepted before counts as "already done".
+* Where a row's key was used with other content, the row counts by what became of that other
+  message: in doubt, or already sent with another text, number or sender.
+* A message that was not sent is left to send, however often it was tried: the same command sends
+  it.
+* The exit code tells the worst that happened: doubt first, then a refusal of more than one
+  message, then messages not sent, then messages refused.
+* A user who follows the advice to the letter sends nothing twice.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from .rows import RejectionKind
 _EVERY: Final = 3.0  # seconds between lines where there is no terminal
 _WINDOW: Final = 20  # readings that the rate is taken from
 _REMEMBERED: Final = {OutcomeKind.IN_DOUBT, OutcomeKind.REFUSED, OutcomeKind.OPTED_OUT}
-_LONGEST: Final = 70  # characters of why a message was not sent, while others are
-_STUCK: Final = 200  # messages in a row that do not get through, and mean that none would
+_LONGEST: Final = 70  # characters of the reason why the last message was not sent
+_STUCK: Final = 200  # after so many failures in a row, no message is expected to get through
 
 
 @attrs.frozen(kw_only=True)
 class End:
-    """How a run ended; `halted` says why it stopped by itself, if so, and `cure` what helps."""
+    """How a run ended; where it stopped by itself, `halted` says why, and `cure` what helps."""
 
     interrupted: bool = False
     halted: str | None = None
@@ -59,7 +60,7 @@ class End:
 
 
 def why_stopped(error: Exception) -> str:
-    """Return in words what a run cannot go on after."""
+    """Describe the error that stopped a run."""
     if isinstance(error, OSError):
         return ": ".join(filter(None, (error.filename, error.strerror)))
     return f"temporary files: {error}" if isinstance(error, sqlite3.Error) else str(error)
@@ -69,10 +70,12 @@ def why_stopped(error: Exception) -> str:
 class BulkCounters:
     """What came of the messages so far; `clock` gives seconds.
 
-    `left_in_doubt` are rows that no message was made of, and whose key is in doubt;
-    `held_back` are messages beyond the limit of this run.  `put_off` are those whose hours
-    are not now, and `waiting` says what the whole run waits for, where it does.  Of `known`
-    messages the ledger had the outcome before, and reading these takes no time to speak of.
+    `known` counts the messages whose outcome the ledger had when the run began: reading these
+    takes no time to speak of.  `left_in_doubt` counts rows that are no message to send, but whose
+    key is in doubt.  `held_back` counts messages beyond the limit of this run, `put_off` those
+    outside their recipients' hours, and `not_sent_now` those that this run could not send.
+    `remembered` counts refusals, opt-outs and doubts that the ledger had before, and `throttled`
+    answers that messages come too fast.  `waiting` says what the whole run waits for, if it does.
     """
 
     total: int
@@ -85,16 +88,16 @@ class BulkCounters:
     in_doubt: int = 0
     left_in_doubt: int = 0
     held_back: int = 0
-    turned_back: int = 0
+    not_sent_now: int = 0
     put_off: int = 0
-    remembered: int = 0  # of what did not come out well, what had not before
-    throttled: int = 0  # answers that there are too many messages a second
+    remembered: int = 0
+    throttled: int = 0
     waiting: str | None = None
-    why_not_sent: str | None = None  # of the last one
+    why_not_sent: str | None = None  # the reason of the last message that was not sent
     stuck: StuckCounter = attrs.field(factory=lambda: StuckCounter(_STUCK))
     is_stopping: bool = False
     in_flight: Callable[[], int] = lambda: 0  # messages whose answers are awaited
-    awaited: int | None = None  # receipts, where they are listened for
+    awaited: int | None = None  # receipts that are to come; None where nobody listens
     listens_until: float | None = None  # by `clock`, after the last send
     clock: Callable[[], float] = time.monotonic
     _readings: deque[tuple[float, int]] = attrs.field(factory=lambda: deque(maxlen=_WINDOW))
@@ -107,11 +110,11 @@ class BulkCounters:
 
     @property
     def left(self) -> int:
-        """How many the same command would still send."""
+        """How many messages the same command would still send."""
         return self.total - self.done
 
     def take(self, outcome: Outcome) -> str | None:
-        """Count an outcome, and return the reason if its row is one to mend."""
+        """Count an outcome; return the reason for the rejects where its row needs mending."""
         self.stuck.add(outcome)
         if isinstance(outcome, Accepted):
             self.already_done += outcome.recorded
@@ -132,29 +135,29 @@ class BulkCounters:
         if kind is OutcomeKind.OPTED_OUT:
             self.opted_out += 1
             return str(error)
-        self.turned_back += 1
+        self.not_sent_now += 1
         self.why_not_sent = str(error)
         return None
 
     def throttle(self) -> None:
-        """Count an answer that there are too many messages a second."""
+        """Count an answer that messages come too fast."""
         self.throttled += 1
 
     def read(self) -> None:
-        """Note how far it is now, for the rate."""
+        """Take a reading of the progress, from which the rate is computed."""
         known = self.already_done + self.already_sent + self.remembered
         self._readings.append((self.clock(), self.done - known))
 
     @property
     def rate(self) -> float:
-        """How many a second there were lately, but for those whose outcome was known before."""
+        """Outcomes a second lately, without those that the ledger had before."""
         if len(self._readings) < 2:  # noqa: PLR2004
             return 0.0
         (began, before), (ended, after) = self._readings[0], self._readings[-1]
         return (after - before) / (ended - began) if ended > began else 0.0
 
     def parts(self) -> Iterator[str]:
-        """Say how far it is."""
+        """Describe the progress, part by part."""
         yield f"{self.done:,}/{self.total:,}"
         if self.listens_until is None and self.waiting is None:
             yield f"{self.rate:,.0f}/s"
@@ -167,7 +170,7 @@ class BulkCounters:
             ("refused", self.refused.total(), f" ({codes})"),
             ("opted out", self.opted_out, ""),
             ("in doubt", self.in_doubt, ""),
-            ("not sent", self.turned_back, self._why()),
+            ("not sent", self.not_sent_now, self._why()),
             ("not yet", self.put_off, ""),
             ("slowed down by Skycore", self.throttled, f" time{'s' * (self.throttled > 1)}"),
         ):
@@ -178,13 +181,13 @@ class BulkCounters:
         yield from self._how_long()
 
     def _why(self) -> str:
-        """Say why the last was not sent: who waits for a host that is not there is to know."""
+        """Say why the last message was not sent, so that a wrong host name shows early."""
         if self.why_not_sent is None or self.is_stopping:
             return ""
         return f" ({textwrap.shorten(self.why_not_sent, _LONGEST, placeholder=' ...')})"
 
     def _how_long(self) -> Iterator[str]:
-        """Say what comes, and for how long."""
+        """Say what the run does until it ends, and how long that takes."""
         if self.listens_until is not None:
             left = max(0.0, self.listens_until - self.clock())
             yield f"listening {duration(left)} more, or until Ctrl-C"
@@ -198,7 +201,7 @@ class BulkCounters:
 
 
 async def show_plain(counters: BulkCounters) -> None:
-    """Write a line every few seconds, until cancelled; while it waits, one for what is new."""
+    """Write a line every few seconds until cancelled; while the run waits, only if it changed."""
     counters.read()
     before: list[str] = []
     while True:
@@ -206,18 +209,18 @@ async def show_plain(counters: BulkCounters) -> None:
         counters.read()
         parts = list(counters.parts())
         is_listening = counters.listens_until is not None
-        news = [*parts[:-1], "listening"] if is_listening else parts  # how long is none
-        # It may wait for a whole night.
+        # A countdown is no news, and a run may wait for a whole night.
+        news = [*parts[:-1], "listening"] if is_listening else parts
         if news != before or not (is_listening or counters.waiting is not None):
             await print_beside(functools.partial(announce, "  ".join(parts)))
         before = news
 
 
-# In the end.
+# At the end.
 
 
 def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
-    """Return the exit code for the worst that there is."""
+    """Return the exit code for the worst that happened."""
     table = (
         (counters.in_doubt + counters.left_in_doubt > 0, Exit.IN_DOUBT),
         (end.interrupted, Exit.INTERRUPTED),
@@ -232,7 +235,7 @@ def exit_code(counters: BulkCounters, end: End, estimate: Estimate) -> Exit:
 
 
 def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, Any]:
-    """Return what came of it as names and values, for programs."""
+    """Return the result as names and values, for programs."""
     return {
         "rows": estimate.rows,
         "to_send": estimate.to_send,
@@ -258,7 +261,7 @@ def summary(counters: BulkCounters, end: End, estimate: Estimate) -> dict[str, A
 
 
 def account(counters: BulkCounters) -> Iterator[str]:
-    """Say what came of it, in lines for people."""
+    """Return the result in lines, for people."""
     refused = ", ".join(f"{code} {count:,}" for code, count in counters.refused.most_common())
     rows = (
         ("accepted", counters.accepted, ""),
@@ -280,10 +283,10 @@ def account(counters: BulkCounters) -> Iterator[str]:
 
 
 def how_to_go_on(*, resend_in_doubt: bool) -> str:
-    """Say how to send what is left, of a run that did or did not resend what was in doubt."""
+    """Say how to send what is left, after a run with or without --resend-in-doubt."""
     if not resend_in_doubt:
         return "Run the same command to go on."
-    # Some of it is in doubt once more, or was accepted by now.
+    # What was resent is in doubt once more, or accepted by now.
     return (
         "Run the same command without --resend-in-doubt to go on: with it, what is in doubt"
         " would be sent once more."
@@ -293,14 +296,14 @@ def how_to_go_on(*, resend_in_doubt: bool) -> str:
 def advice(
     counters: BulkCounters, end: End, *, ledger: Path, resend_in_doubt: bool
 ) -> Iterator[str]:
-    """Say what to do about what did not come out well."""
+    """Say what to do about messages that were not sent, are in doubt, or await a receipt."""
     if end.halted is not None:
         yield f"Stopped: {end.halted}"
     elif counters.why_not_sent is not None and not end.interrupted:
         yield f"Why the last was not sent: {counters.why_not_sent}"
     go_on = how_to_go_on(resend_in_doubt=resend_in_doubt)
     if counters.left:
-        # Not before: each run into a wrong address brings some messages more into doubt.
+        # First the cure: each run against a wrong address brings more messages into doubt.
         first = f"{end.cure or 'First mend the cause.'} " if end.halted else ""
         yield f"{counters.left:,} not sent. {first}{go_on}"
     elif counters.held_back:

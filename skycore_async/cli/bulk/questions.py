@@ -1,32 +1,31 @@
-"""What is asked before a bulk send: whether to settle first, whether to send, and to send again.
+"""The questions before a bulk send: to settle first, to send, and to send a second time.
 
 Rules:
 
 * Without a terminal nothing is asked, and nothing is sent without --yes.
-* A yes is for what was known when it was asked for: what was begun under another name since
-  needs another.
+* A yes covers what was known when the question was asked.  Where another campaign has begun the
+  same messages since, this run fails, and the next one asks about it.
 """
 
 from __future__ import annotations
-
-from typing import NoReturn
 
 import attrs
 
 from ...errors import LedgerError
 from ..ui.confirm import confirm, has_terminal, need_terminal
 from ..ui.output import fail, number_of, say
-from .campaigns_before import Before, Place, note_none_sent, note_sent
+from .confirmed_ledger import LedgerCounts
+from .earlier_campaigns import EarlierCampaign, note_none_sent, note_sent
 from .estimate import Estimate
-from .ledger_asked_about import LedgerCounts
-from .messages_before import BegunBefore, note_messages
+from .older_ledger import SentBefore, note_messages
+from .place import Place
 from .resemblance import Sketch
 from .settle_first import is_to_settle
 
 
 @attrs.frozen(kw_only=True)
-class WordsGiven:
-    """What the options said already of what would be asked; `verb` is what is to be done."""
+class GivenAnswers:
+    """The answers that options give to the questions; `verb` says what is asked for."""
 
     verb: str
     yes: bool
@@ -37,11 +36,17 @@ class WordsGiven:
 
 
 def ask(
-    given: WordsGiven, estimate: Estimate, known: LedgerCounts, before: BegunBefore | None
+    given: GivenAnswers,
+    estimate: Estimate,
+    known: LedgerCounts,
+    before: SentBefore | None,
 ) -> bool:
-    """Ask for a yes, or fail; return whether what is in doubt is to be settled first."""
+    """Ask whether to send, and return whether to settle what is in doubt first.
+
+    Fails where the answer is no, and where nobody can be asked.
+    """
     if known.messages:
-        say(_known_before(known, resend_in_doubt=given.resend_in_doubt), err=True)
+        say(_held_by_ledger(known, resend_in_doubt=given.resend_in_doubt), err=True)
     asks = has_terminal() and not given.yes
     settle = is_to_settle(known.in_doubt, wanted=given.settle, asks=asks)
     if (why := estimate.obstacle(given.max_segments, settles=settle)) is not None:
@@ -58,68 +63,66 @@ def ask(
     return settle
 
 
-def _known_before(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
-    doubts = ", and what is in doubt once more" if resend_in_doubt else ""
+def _held_by_ledger(known: LedgerCounts, *, resend_in_doubt: bool) -> str:
+    doubts = ", and once more what is in doubt" if resend_in_doubt else ""
     return (
         f"The ledger holds {number_of(known.messages, 'message')}, {known.in_doubt:,} of them in"
-        f" doubt. What goes out now is what it has no outcome of, or knows as not sent{doubts}."
+        f" doubt. This run sends what it has no outcome of or knows as not sent{doubts}."
     )
 
 
-def check_begun_meanwhile(before: Before | None) -> None:
-    """Fail where these messages were begun as another campaign while somebody was asked."""
-    if before is not None:
-        _refuse_to_send_again(before)
+def check_begun_meanwhile(earlier: EarlierCampaign | None) -> None:
+    """Fail where another campaign was begun with these messages while the question was open."""
+    if earlier is not None:
+        fail(_refusal(earlier))
 
 
-class FirstNote:
-    """What is to be called before each message: it notes once that there is one.
+class CampaignNotes:
+    """What is noted of a campaign while it is sent.
 
-    It raises LedgerError where the messages were thought to be `new`, and are being sent as
-    another campaign, which was begun at the same time.
+    `new` are its messages where no earlier campaign with them is known.
     """
 
     def __init__(self, place: Place, new: Sketch | None) -> None:
         self._place = place
         self._new = new
-        self._noted: bool | None = None  # whether it is the first of its campaign
-        self._most = 0  # messages that the ledger had
+        self._is_first: bool | None = None  # None while nothing is noted
+        self._most = 0  # messages that the ledger had so far
 
-    def __call__(self) -> None:
-        """Note it, where that was not done yet."""
-        if self._noted is None:
-            found = note_sent(self._place, self._new)
-            if isinstance(found, Before):
-                raise LedgerError(_words_against(found))
-            self._noted = found
+    def note_first_message(self) -> None:
+        """Note that the campaign begins to send: call this before each message.
+
+        Raises LedgerError where another campaign has begun to send the messages since.
+        """
+        if self._is_first is None:
+            noted = note_sent(self._place, self._new)
+            if isinstance(noted, EarlierCampaign):
+                raise LedgerError(_refusal(noted))
+            self._is_first = noted
 
     def note_messages(self, count: int) -> None:
-        """Note how many messages the ledger has, by which an older one is known.
+        """Note how many messages the ledger has, once the campaign has begun.
 
-        Where it has none, there is none after all: it could not have the intent.  One that has
-        fewer than before was put back meanwhile.
+        Where it has none, the first message has not begun after all: that note is taken back.
+        Where it has fewer than before, an older ledger was put in its place: nothing is noted.
         """
         is_older, self._most = count < self._most, max(count, self._most)
-        if self._noted is not None and not is_older:
+        if self._is_first is not None and not is_older:
             note_messages(self._place, count)
-            if self._noted and not count:
+            if self._is_first and not count:
                 note_none_sent(self._place)
 
 
-def _refuse_to_send_again(before: BegunBefore) -> NoReturn:
-    fail(_words_against(before))
-
-
-def _words_against(before: BegunBefore) -> str:
+def _refusal(before: SentBefore) -> str:
     return (
         f"nothing was sent: {before.words}. That would be billed and delivered a second time,"
         f" for which --yes-send-again is needed; {before.how_to_go_on}"
     )
 
 
-def _ask_to_send_again(before: BegunBefore, *, asks: bool) -> None:
+def _ask_to_send_again(before: SentBefore, *, asks: bool) -> None:
     if not asks:
-        _refuse_to_send_again(before)
+        fail(_refusal(before))
     say(f"{before.words[0].upper()}{before.words[1:]}.", err=True)
     confirm(
         "They would be billed and delivered a second time. Send them again?",
@@ -127,7 +130,7 @@ def _ask_to_send_again(before: BegunBefore, *, asks: bool) -> None:
     )
 
 
-def _ask_to_send(given: WordsGiven, estimate: Estimate, *, settle: bool) -> None:
+def _ask_to_send(given: GivenAnswers, estimate: Estimate, *, settle: bool) -> None:
     asked = [number_of(estimate.to_send, "message")] if estimate.to_send else []
     if settle and estimate.in_doubt:
         asked.append(f"what the report proves not sent of {estimate.in_doubt:,} in doubt")

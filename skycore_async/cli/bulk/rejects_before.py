@@ -23,7 +23,8 @@ from typing import Final
 
 import attrs
 
-from .campaigns_before import Place, opened
+from .earlier_campaigns import opened
+from .place import Place
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS rejects (

@@ -79,8 +79,8 @@ class MessageRow:
     others: tuple[MessageRow, ...] = attrs.field(default=(), eq=False)
 
     @property
-    def unread(self) -> SMS | None:
-        """The message that the row is where its number is not read; None where it is this."""
+    def as_written(self) -> SMS | None:
+        """The message without --country; None where it is the same."""
         message = self.message
         if self.written is None or message.key is None:
             return None

@@ -1,23 +1,21 @@
 """A bulk send while it runs: rows in, outcomes counted, signals heard.
 
-Strategy: one loop over outcomes that counts in a `BulkCounters`, and two tasks beside
-it, one that hears signals and one that shows how far it is.  The ledger is asked for
-many rows at a time, by the digests with which they are then begun, and what it has an
-outcome for is not sent: a run that goes on skips what is done as fast as it can be read.
-Where recipients have hours, the loop is one of several: each sends what may be sent, and
-between them it waits until somebody's hours begin.
+Strategy: one loop takes outcomes and counts them in a `BulkCounters`.  Two tasks run beside the
+loop: one hears signals, and one shows the progress.  Rows are looked up in the ledger many at a
+time, and a row with a recorded outcome is not sent; so a run that goes on skips what is done as
+fast as the ledger can be read.  Where recipients have hours there are several loops: each sends
+the messages that may begin, and the run waits between them until somebody's hours begin.
 
 Rules:
 
-* The first signal starts nothing more, and waits for what is in flight.  The
-  second ends the process where it stands: the intents are on the disk, and what
-  was in flight is in doubt when the ledger is opened again.
-* What the ledger remembers is told apart from what is sent now.
-* When nothing gets through any more, it stops by itself: what was not sent is
-  sent when the same command is run again.  An address that answers everything
-  with what is no answer would otherwise bring the whole file into doubt.
-* Whether it is within a recipient's hours is asked when rows are read, and again when the
-  message is about to begin: it may have waited for others.
+* After the first signal nothing more is started, and the run waits for the messages in flight.
+  The second signal ends the process at once: the intents are on the disk, and the messages in
+  flight are in doubt when the ledger is opened again.
+* Outcomes that the ledger had before are counted apart from those of this run.
+* When nothing gets through any more, the run stops by itself, and the same command sends the rest.
+  Otherwise an address that gives no clear answer would bring the whole file into doubt.
+* A recipient's hours are checked when the row is read, and again when the message is about to
+  begin, which may be later.
 """
 
 from __future__ import annotations
@@ -52,27 +50,27 @@ from ..ui.output import announce, say
 from ..ui.signals import STOPPING, Signals
 from ..ui.times import time_of
 from .awaited_receipts import count_awaited, wait_for_receipts
+from .confirmed_ledger import confirmed, note_regularly
 from .judged_rows import JudgedRows
-from .ledger_asked_about import as_asked_about, note_now_and_then
-from .lookup import as_known_now, entries_for, outcomes
-from .preflight import AT_A_TIME, marked
+from .lookup import entries_for, outcomes, reconsider_doubts
+from .preflight import AT_A_TIME, reject
 from .progress import BulkCounters, End, how_to_go_on, show_plain, why_stopped
 from .recipients import Row
 from .rejects import Rejects
 from .rows import JudgedRow, MessageRow, RejectedRow
 from .send_options import SendOptions
 from .settle_first import settle_first
-from .waiting import PutOff, beside_it, wait_until
+from .waiting import PutOff, running, wait_until
 
 if TYPE_CHECKING:
     from .listening import Listening
 
-_STOPS: Final = (LedgerError, OSError, sqlite3.Error)  # what a run cannot go on after
+_STOPS: Final = (LedgerError, OSError, sqlite3.Error)  # a run ends with these
 _NO_ZONE: Final = "the time zone of its number is not known: name one that counts then with --tz"
 
 
-def _shown(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, None]]:
-    """Return what shows how far it is."""
+def _display(*, is_live: bool) -> Callable[[BulkCounters], Coroutine[Any, Any, None]]:
+    """Return the task that shows the progress."""
     if not is_live:
         return show_plain
     from .live import show_live  # noqa: PLC0415 - what draws takes memory
@@ -91,9 +89,9 @@ def _receiving(
 class Run:
     """Send the rows that are messages, write the others to `rejects`, count in `counters`.
 
-    `revived` is how many of the messages to count are rows that a file of rejects calls in doubt,
-    while the ledger knew better; it may say otherwise by now.  `begins` is called before each
-    message.
+    `revived` is how many of the messages in `counters.total` a file of rejects calls in doubt: the
+    ledger knew them as not sent when the file was checked, and may know better by now.
+    `before_each` is called before each message.
     Raises LedgerError where the ledger cannot be opened.
     """
 
@@ -104,28 +102,28 @@ class Run:
         counters: BulkCounters,
         *,
         revived: int = 0,
-        begins: Callable[[], object] = lambda: None,
+        before_each: Callable[[], object] = lambda: None,
     ) -> None:
-        self._begins = begins
+        self._before_each = before_each
         self._rows = rows
         self._rejects = rejects
         self._counters = counters
-        self._fresh: Iterator[JudgedRow] | None = None  # those that were not looked at yet
-        self._left = math.inf  # that may be sent by this run
+        self._rest: Iterator[JudgedRow] | None = None  # the rows that were not looked up yet
+        self._left = math.inf  # messages that this run may still send
         self._put_off = PutOff()
-        self._under_way: dict[str, tuple[Row, int]] = {}  # by key, with the line it was read on
+        self._under_way: dict[str, tuple[Row, int]] = {}  # by key; the line is where it was read
         self._error: Exception | None = None
         self._signals = Signals()
         self._halted: str | None = None
         self._revived = revived
         self._is_interrupted = False
         self._resends_once = False
-        self._break_off: Callable[[], None] = lambda: None  # what is waited for now
+        self._break_off: Callable[[], None] = lambda: None  # ends what the run waits for now
         self._end_waiting: Callable[[], None] | None = None
 
     async def send(self, path: Path, options: SendOptions) -> End:
-        """Send until all is sent, or it is stopped."""
-        show = functools.partial(_shown(is_live=options.live), self._counters)
+        """Send until all is sent, or the run is stopped; return how it ended."""
+        show = functools.partial(_display(is_live=options.live), self._counters)
         self._put_off = PutOff(options.hours, options.clock)
         self._left = math.inf if options.limit is None else options.limit
         self._resends_once = options.resends_once
@@ -138,22 +136,22 @@ class Run:
                     ),
                 ),
                 SQLiteLedger(path) as ledger,
-                as_asked_about(ledger, options.known, options.note_messages, name=str(path)),
-                sharing(ledger, options.opt_outs, name=options.full_name) as telling,
+                confirmed(ledger, options.known, options.note_messages, name=str(path)),
+                sharing(ledger, options.opt_outs, name=options.ledger_name) as telling,
                 _receiving(ledger, telling, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,
                 anyio.create_task_group() as beside,
             ):
                 if options.start is not None and options.start > options.clock():
                     words = f"waiting for the start, {time_of(options.start)}"
-                    async with beside_it(show):
+                    async with running(show):
                         await self._wait_for(options.start, words, options)
                 if options.settle and not self._is_interrupted:
                     with anyio.CancelScope() as settling:
                         self._break_off = settling.cancel
                         await settle_first(client)
                 beside.start_soon(show)
-                beside.start_soon(note_now_and_then, ledger, options.note_messages)
+                beside.start_soon(note_regularly, ledger, options.note_messages)
                 if options.listening is not None:
                     beside.start_soon(count_awaited, ledger, self._counters)
                 await self._send_all(client, ledger, options)
@@ -165,7 +163,7 @@ class Run:
     async def _send_all(
         self, client: SkycoreClient, ledger: SQLiteLedger, options: SendOptions
     ) -> None:
-        """Send what may be sent, and wait for the hours of the others, until all is sent."""
+        """Send the messages that may begin, wait for the hours of the others, and so on."""
         resend = options.resend_in_doubt
         while not self._has_ended:
             messages = self._new_messages(ledger, resend_in_doubt=resend)
@@ -185,11 +183,11 @@ class Run:
 
     @property
     def _has_ended(self) -> bool:
-        """Whether nothing more is to be sent, though not all is."""
+        """Whether the run is stopped, and nothing more is to be sent."""
         return bool(self._is_interrupted or self._halted or self._error)
 
     async def _wait_for(self, time: datetime, words: str, options: SendOptions) -> None:
-        """Wait until a time, or until it is interrupted."""
+        """Wait until a time, or until the run is interrupted."""
         with anyio.CancelScope() as waiting:
             self._break_off = waiting.cancel
             if self._has_ended:
@@ -199,40 +197,40 @@ class Run:
         self._counters.waiting = None
 
     async def _wait_for_receipts(self, ledger: SQLiteLedger, seconds: float) -> None:
-        """Wait for the receipts of a run that came to its end."""
+        """Wait for the receipts of what was sent; not at all where the run was stopped."""
         if self._has_ended:
             seconds = 0
 
-        def can_end(end: Callable[[], None]) -> None:
+        def keep_end(end: Callable[[], None]) -> None:
             self._end_waiting = end
 
-        await wait_for_receipts(ledger, self._counters, seconds=seconds, can_end=can_end)
+        await wait_for_receipts(ledger, self._counters, seconds=seconds, give_end=keep_end)
 
     async def _new_messages(
         self, ledger: SQLiteLedger, *, resend_in_doubt: bool
     ) -> AsyncGenerator[ResolvedMessage, None]:
-        """Yield the messages that the ledger has no outcome of, and count the others.
+        """Yield the messages that are to be sent, and count the recorded outcomes of the others.
 
-        Those that were put off come before the rows that were not looked at yet.
+        Rows that were put off come first, as soon as their hours have begun.
         """
-        if self._fresh is None:
-            self._fresh = iter(self._rows)
+        if self._rest is None:
+            self._rest = iter(self._rows)
         while True:
             again = self._rows.on_lines(self._put_off.take_open(AT_A_TIME))
             self._counters.put_off = self._put_off.count
-            some = again or list(itertools.islice(self._fresh, AT_A_TIME))
+            some = again or list(itertools.islice(self._rest, AT_A_TIME))
             if not some:
                 break
-            known = await as_known_now(ledger, some)
+            known = await reconsider_doubts(ledger, some)
             rejected = [row for row in known if isinstance(row, RejectedRow)]
             await self._reject(ledger, rejected)
             judged = [row for row in known if isinstance(row, MessageRow)]
-            if again:  # each was counted as a message before
+            if again:  # these were counted as messages when they were put off
                 self._counters.total -= len(rejected)
             else:
                 self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
             found = await outcomes(
-                ledger, judged, resend_in_doubt=resend_in_doubt, is_once=self._resends_once
+                ledger, judged, resend_in_doubt=resend_in_doubt, resends_once=self._resends_once
             )
             opted_out = await self._opted_out(ledger, judged)
             for before, (row, outcome) in zip(judged, found, strict=True):
@@ -244,20 +242,20 @@ class Run:
                     self._left -= not again and row.message.to not in opted_out
                     line = before.row.line
                     if self._put_off.may_begin(row.message.to):
-                        self._begins()
+                        self._before_each()
                         self._under_way[outcome.key] = (row.row, line)
                         yield ResolvedMessage(message=row.message, content=outcome.content)
                     else:
                         self._put_off_row(line, row.message.to)
-        self._counters.total -= max(0, self._revived)  # they are in doubt still, or were sent
+        self._counters.total -= max(0, self._revived)  # which are in doubt again, or were sent
         self._revived = 0
 
     async def _opted_out(
         self, ledger: SQLiteLedger, rows: Sequence[MessageRow]
     ) -> Collection[str]:
-        """Return which numbers have opted out, where so many messages are to be sent and no more.
+        """Return the numbers that have opted out, where the run has a limit.
 
-        Nothing is sent to them, and so they are none of these.
+        Nothing is sent to them, so they do not count for the limit.
         """
         if self._left == math.inf:
             return ()
@@ -269,32 +267,32 @@ class Run:
         return self._outcomes._begun  # noqa: SLF001 - kept from users
 
     def _put_off_row(self, line: int, to: str) -> None:
-        """Leave a row for the hours of its recipient."""
+        """Put a row off until its recipient's hours; where these are unknown, it is not sent."""
         if not self._put_off.add(line, to):
-            self._counters.turned_back += 1
+            self._counters.not_sent_now += 1
             self._counters.why_not_sent = _NO_ZONE
         self._counters.put_off = self._put_off.count
 
     def _revive(self, count: int) -> None:
-        """Count messages that a file of rejects calls in doubt, and the ledger does not."""
+        """Count messages that the ledger knows as not sent, and a file of rejects as in doubt."""
         self._counters.total += max(0, count - max(0, self._revived))
         self._revived -= count
 
     async def _reject(self, ledger: SQLiteLedger, rows: Sequence[RejectedRow]) -> None:
-        """Write rows that are no message to the rejects, and count those that are in doubt."""
-        reasons = await marked(ledger, rows, self._rejects)
+        """Write rows to the rejects, and count those that are in doubt."""
+        reasons = await reject(ledger, rows, self._rejects)
         self._counters.left_in_doubt += sum(reason.startswith(IN_DOUBT) for reason in reasons)
 
     async def _take_all(self) -> None:
         try:
             async for outcome in self._outcomes:
                 self._take(outcome)
-        except Exception as error:  # noqa: BLE001 - it is raised once all is counted
+        except Exception as error:  # noqa: BLE001 - raised at the end, once all is counted
             self._error = self._error or error
 
     def _take(self, outcome: Outcome) -> None:
         row, line = self._under_way.pop(outcome.message.key or "")
-        if outcome.verdict is Verdict.PUT_OFF:  # it could only start after its hours
+        if outcome.verdict is Verdict.PUT_OFF:  # its hours ended while it waited to begin
             self._put_off_row(line, outcome.message.to)
             return
         self._count(row, outcome)
@@ -311,7 +309,7 @@ class Run:
             try:
                 self._rejects.write(row, reason)
             except OSError as error:
-                self._error = error  # what is in flight is still to be counted
+                self._error = error  # raised at the end, once what is in flight is counted
                 self._outcomes.stop()
 
     def _stop(self, announce_beside: Callable[[str], None], *, is_shown: bool) -> None:
@@ -338,7 +336,7 @@ class Run:
 
     def _end(self) -> End:
         error = self._error
-        # What the ledger or a file could not be told has stopped it, and is no other end.
+        # An error of the ledger or of a file is an end like others; any other is a fault.
         if error is not None and not isinstance(error, (SendingHalted, *_STOPS)):
             raise error
         cause = None if error is None else error.__cause__

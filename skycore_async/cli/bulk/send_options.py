@@ -1,4 +1,4 @@
-"""What was asked for that concerns the sending of a file, and not its rows."""
+"""The options of `skycore bulk` that concern the sending, and not the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...limits.local import RateLimiter
 from ...runtime.secret import Secret
 from ...sending.hours import ANY_TIME, Clock, SendingHours, utc_now
 from ...transports.choice import Road
-from .ledger_asked_about import LedgerCounts
+from .confirmed_ledger import LedgerCounts
 
 if TYPE_CHECKING:
     from .listening import Listening
@@ -31,11 +31,11 @@ class SendOptions:
     transport: Road = "fast"
     limit: int | None = None
     opt_outs: OptOutList | None = None
-    full_name: str = ""  # of the ledger, for the list
+    ledger_name: str = ""  # by which the list of opt-outs knows the ledger
     resend_in_doubt: bool = False
     resends_once: bool = False
-    known: LedgerCounts  # what the ledger had when somebody was asked
-    # Told now and then, and in the end, how many messages it has.
+    known: LedgerCounts  # what the ledger had when the user confirmed
+    # Called every few seconds, and at the end, with how many messages the ledger has.
     note_messages: Callable[[int], object] = lambda _count: None
     settle: bool = False
     listening: Listening | None = None
@@ -45,17 +45,17 @@ class SendOptions:
     live: bool = False
 
     def client_over(self, ledger: SQLiteLedger, on_throttle: Callable[[], None]) -> SkycoreClient:
-        """Return the client that sends, and records in a ledger; each throttle answer is told."""
+        """Return a client over a ledger; each throttle answer calls `on_throttle`."""
         return SkycoreClient(
             **self.client,
-            rate=_ToldLimiter(self.rate, on_throttle),
+            rate=_ReportingLimiter(self.rate, on_throttle),
             api_key=None if self.api_key is None else self.api_key.reveal(),
             transport=self.transport,
             ledger=ledger,
         )
 
 
-class _ToldLimiter(RateLimiter):
+class _ReportingLimiter(RateLimiter):
     def __init__(self, rate: float | None, on_throttle: Callable[[], None]) -> None:
         super().__init__(rate)
         self._on_throttle = on_throttle

@@ -1,6 +1,6 @@
-"""Ending doubts before a bulk send goes on: offered, and done over the client that sends.
+"""Settling before a bulk send: offered to the user, and done by the client that sends.
 
-Rule: whatever comes of it, the send goes on: what stays in doubt is not sent again.
+Rule: the send goes on also where nothing could be settled; what stays in doubt is not sent again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..ui.settlements import described
 
 
 def is_to_settle(in_doubt: int, *, wanted: bool, asks: bool) -> bool:
-    """Return whether to ask for reports first: by --settle, or by a yes where there is a doubt."""
+    """Return whether to settle first: by --settle, or where the user says yes to it."""
     if not in_doubt or wanted or not asks:
         return wanted and in_doubt > 0
     return is_agreed(
@@ -25,17 +25,17 @@ def is_to_settle(in_doubt: int, *, wanted: bool, asks: bool) -> bool:
 
 
 async def settle_first(client: SkycoreClient) -> None:
-    """End the doubts of a client's ledger, as far as can be told now, and say what came of it."""
+    """Settle what can be settled now in the client's ledger, and say what came of it."""
     try:
         settlement = await client.settle(wait=0)
     except SkycoreError as error:
-        await announce_beside(f"What is in doubt stays so: there is no report: {error}")
+        await announce_beside(f"What is in doubt stays in doubt, as there is no report: {error}")
         return
     await announce_beside(
         "In doubt before, by Skycore's own report:",
         *described(settlement, run="this run"),
         *(
-            f"There was no report of some time, or not all of one: {problem}"
+            f"For some of the time the report is missing or incomplete: {problem}"
             for problem in settlement.problems
         ),
     )

@@ -1,14 +1,14 @@
-"""What a run waits for: its start, and the hours of the recipients whose hours are not now.
+"""What a run waits for: its start, and the hours of recipients.
 
-Strategy: of a row that is put off its line is kept, with those of the same zones.  A run
-takes those first whose zones are within the hours by now, and waits when there is no other
-row left to send.
+Strategy: a row outside its recipient's hours is put off, which keeps its line number together with
+those of the same time zones.  A run takes the rows first whose hours have begun, and waits only
+when no other row is left to send.
 
 Rules:
 
-* Nobody's hours keep anybody else waiting.
-* It is this machine's clock that says what time it is.  It is looked at every so often, as
-  a machine may sleep for a part of the night.
+* The hours of one recipient keep no other recipient waiting.
+* This machine's clock says what time it is.  It is read again and again while a run waits, as a
+  machine may sleep for a part of the night.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOOK_EVERY: Final = 30.0  # seconds between looks at the clock
 
 @attrs.frozen(kw_only=True)
 class NextHours:
-    """When the hours of so many recipients begin, and in which of their zones."""
+    """When the next hours begin, for how many recipients, and in which time zones."""
 
     at: datetime
     count: int
@@ -41,7 +41,7 @@ class NextHours:
 
     @property
     def words(self) -> str:
-        """Say what is waited for."""
+        """Say until when a run waits, and for whom."""
         clocks = {
             zone: self.at.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for zone in self.zones
         }
@@ -55,11 +55,11 @@ class NextHours:
 
 
 class PutOff:
-    """The rows whose recipients' hours are not now, by their lines."""
+    """The rows that wait for the hours of their recipients, by line number."""
 
     def __init__(self, hours: SendingHours = ANY_TIME, clock: Clock = utc_now) -> None:
         self._hours = hours
-        self._is_any_time = hours.is_whole_day  # asked for each row
+        self._is_any_time = hours.is_whole_day  # kept, as each row asks for it
         self._clock = clock
         self._lines: dict[tuple[str, ...], array[int]] = {}
         self.count = 0
@@ -73,7 +73,7 @@ class PutOff:
         self._hours.check(message.to, self._clock())
 
     def add(self, line: int, to: str) -> bool:
-        """Put off the row on a line until the hours of its number; False where it has none."""
+        """Put off the row on a line; return False where its number has no known time zone."""
         zones = self._hours.zones(to, self._clock())
         if not zones:
             return False
@@ -82,7 +82,7 @@ class PutOff:
         return True
 
     def take_open(self, most: int) -> list[int]:
-        """Return lines of rows that need wait no more, and forget them."""
+        """Return at most so many lines of rows whose hours have begun, and forget them."""
         now = self._clock()
         for zones, lines in self._lines.items():
             if lines and self._hours.are_open(zones, now):
@@ -93,7 +93,7 @@ class PutOff:
         return []
 
     def opening(self) -> NextHours | None:
-        """Return when the next hours begin for whom; None where nobody waits for any."""
+        """Return the next hours that begin; None where no row waits."""
         now = self._clock()
         found = {
             zones: at
@@ -112,8 +112,8 @@ class PutOff:
 
 
 @asynccontextmanager
-async def beside_it(task: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run a task for as long as something else is done."""
+async def running(task: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run a task while this is open."""
     async with anyio.create_task_group() as group:
         group.start_soon(task)
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skycore_async import MemoryLedger
-from skycore_async.cli.bulk.ledger_asked_about import note_now_and_then
+from skycore_async.cli.bulk.confirmed_ledger import note_regularly
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import Summary
 from tests.support.ledger_cases import intent
@@ -42,5 +42,5 @@ async def test_it_is_noted_every_few_seconds() -> None:
 
     async with Unreadable() as ledger:
         with pytest.raises(EndOfTest):
-            await note_now_and_then(ledger, noted.append, sleep=sleep)
+            await note_regularly(ledger, noted.append, sleep=sleep)
     assert noted == [1, 3]

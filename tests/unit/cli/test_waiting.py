@@ -10,7 +10,7 @@ import pytest
 
 from skycore_async import SMS
 from skycore_async.cli.bulk import waiting
-from skycore_async.cli.bulk.waiting import PutOff, beside_it, wait_until
+from skycore_async.cli.bulk.waiting import PutOff, running, wait_until
 from skycore_async.sending.hours import OutsideHours, SendingHours
 
 NEW_YORK, BOSTON, LOS_ANGELES, NOWHERE = "12125550100", "16175550100", "13105550100", "15551234888"
@@ -113,5 +113,5 @@ async def test_what_is_beside_ends_with_it() -> None:
         ran.set()
         await anyio.sleep_forever()
 
-    async with beside_it(task):
+    async with running(task):
         await ran.wait()

@@ -1,13 +1,14 @@
-"""How many messages a ledger had when a campaign was last sent with it.
+"""Whether a ledger is an older one than the campaign was last sent with, as a backup.
 
-Strategy: it is remembered beside the campaigns that a user has begun, every few seconds while one
-is sent and in the end.  No message is ever removed from a ledger: one that has fewer is an older
-one, as a backup that was put back, and does not know of what was sent since.
+Strategy: how many messages the ledger has is noted beside the user's campaigns, every few seconds
+while a campaign is sent, and at the end.  No message is ever removed from a ledger.  So a ledger
+with fewer messages than noted is an older one, and does not know what was sent since.
 
 Rules:
 
-* It is remembered for each campaign: what others have sent with the ledger since is not its own.
-* Where it cannot be remembered nothing fails; that campaigns cannot be is said by these.
+* The number is noted for each campaign: what other campaigns sent with the ledger since does not
+  count.
+* Where the number cannot be noted, the run goes on; `earlier_campaigns` tells the user.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Final, TypeAlias
 import attrs
 
 from ..ui.output import number_of
-from .campaigns_before import Before, Place, opened
+from .earlier_campaigns import EarlierCampaign, opened
+from .place import Place
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS messages_had (
@@ -49,7 +51,7 @@ def note_messages(place: Place, count: int) -> None:
 
 @attrs.frozen(kw_only=True)
 class OlderLedger:
-    """A ledger that has fewer messages than when a campaign was last sent with it."""
+    """A ledger that has fewer messages than when the campaign was last sent with it."""
 
     place: Place
     had: int
@@ -57,7 +59,7 @@ class OlderLedger:
 
     @property
     def how_to_go_on(self) -> str:
-        """Say how its messages that are not sent yet are sent, and no other."""
+        """Say how to send those messages of the campaign that are not sent yet, and no others."""
         return (
             "to go on with that campaign, put the ledger of that time back in its place, with"
             " those beside it whose names begin with its own; where it is lost, leave out the"
@@ -66,7 +68,7 @@ class OlderLedger:
 
     @property
     def words(self) -> str:
-        """What it is, for people."""
+        """Say which ledger it is, and what it does not know."""
         return (
             f"the ledger {self.place.ledger_name} had {number_of(self.had, 'message')} when"
             f" campaign {self.place.campaign!r} was last sent with it, and has {self.has:,} now,"
@@ -74,11 +76,12 @@ class OlderLedger:
         )
 
 
-BegunBefore: TypeAlias = Before | OlderLedger
+# What shows that messages may have been sent before.
+SentBefore: TypeAlias = EarlierCampaign | OlderLedger
 
 
-def older_ledger(place: Place, count: int) -> OlderLedger | None:
-    """Return what is known of a ledger that has so many messages, if it had more."""
+def find_older(place: Place, count: int) -> OlderLedger | None:
+    """Return the ledger of a campaign, which has `count` messages, if it had more of them."""
     with suppress(OSError, sqlite3.Error), _table() as connection:
         found = connection.execute(_HAD, attrs.astuple(place)).fetchone()
         if found is not None and count < found[0]:

@@ -1,11 +1,14 @@
-"""The ledger that somebody was asked about, who may answer much later.
+"""Whether the ledger is still the one for which the user confirmed the sending.
+
+The user may answer long after the question.
 
 Rules:
 
-* A yes is for what that ledger had no outcome of.  Where it was moved away meanwhile, or an older
-  one put in its place, what goes out is not that: it was sent, and nothing here knows of it.
-* Permission to send again is for the attempts that were in doubt when it was asked for.  What
-  came into doubt since, as by another run that had the ledger meanwhile, is asked about anew.
+* A yes covers the messages that the ledger had no outcome of.  Where its file was moved away
+  since, or an older one was put in its place, nothing is sent: messages that were sent would look
+  as if they were not.
+* Permission to send again covers the attempts that were in doubt when it was asked for.  Where
+  more are in doubt by now, as after another run with the same ledger, the user is asked anew.
 """
 
 from __future__ import annotations
@@ -24,13 +27,13 @@ from ...ledger.base import BaseLedger
 from ...ledger.model import MessageState
 from ..ui.output import number_of
 
-_EVERY: Final = 2.0  # seconds
+_EVERY: Final = 2.0  # seconds between two notes
 
 Doubts = frozenset[tuple[str, datetime]]  # keys, and when the attempts began
 
 
 async def doubts_in(ledger: BaseLedger) -> Doubts:
-    """Return what is in doubt."""
+    """Return the attempts that are in doubt in a ledger."""
     found = ledger.deliveries(MessageState.IN_DOUBT)
     return frozenset([(each.key, each.began) async for each in found])
 
@@ -39,7 +42,7 @@ async def doubts_in(ledger: BaseLedger) -> Doubts:
 class LedgerCounts:
     """How many messages a ledger has, of all campaigns, and how many of them are in doubt.
 
-    `doubts` are these, where they are asked about.
+    `doubts` are the attempts in doubt where the user is asked about them, and None elsewhere.
     """
 
     messages: int = 0
@@ -48,13 +51,13 @@ class LedgerCounts:
 
 
 @asynccontextmanager
-async def as_asked_about(
+async def confirmed(
     ledger: BaseLedger, known: LedgerCounts, note_messages: Callable[[int], object], *, name: str
 ) -> AsyncIterator[None]:
-    """Raise LedgerError where a ledger is not the one that is `known`, or has more in doubt.
+    """Send within this; `note_messages` is told how many messages the ledger has before and after.
 
-    It had as many messages, as none is ever removed from one.  `note_messages` is told how many
-    it has at first and in the end.
+    Raises LedgerError where the ledger has fewer messages than were `known`, since none is ever
+    removed from a ledger, or where it has other doubts.
     """
     has = (await ledger.summary()).total
     if has < known.messages:
@@ -71,22 +74,22 @@ async def as_asked_about(
         )
     note_messages(has)
     yield
-    with suppress(LedgerError):  # as where it was moved, and nobody knows
+    with suppress(LedgerError):  # where it cannot be read, nobody knows
         note_messages((await ledger.summary()).total)
 
 
-async def note_now_and_then(
+async def note_regularly(
     ledger: BaseLedger,
-    note: Callable[[int], object],
+    note_messages: Callable[[int], object],
     *,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> None:
-    """Have it noted every few seconds how many messages a ledger has, until it is cancelled.
+    """Tell `note_messages` every few seconds how many messages the ledger has, until cancelled.
 
-    What was sent within such a time before a kill is not missed in an older one.
+    So the note of a run that is killed misses no more than the last few seconds.
     """
     while True:
         await sleep(_EVERY)
-        with suppress(LedgerError):  # which the next message is told
+        with suppress(LedgerError):  # the next message fails with it
             count = (await ledger.summary()).total
-            await anyio.to_thread.run_sync(note, count)
+            await anyio.to_thread.run_sync(note_messages, count)
