@@ -76,7 +76,7 @@ def check_file(options: BulkOptions, rows: JudgedRows) -> CheckedFile:
             rows=rows,
             estimate=estimate,
             known=known,
-            rejects=Rejects(path, sheet, earlier, options.rejects_before),
+            rejects=Rejects(path, sheet, earlier, options.written_rejects),
             sketch=survey.sketch,
         )
 

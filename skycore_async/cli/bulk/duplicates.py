@@ -1,11 +1,11 @@
-"""Where each number and each key of a file stood first: a temporary table in SQLite.
+"""The line on which each number and each key of a file stood first, in a temporary SQLite table.
 
-Strategy: a million numbers in a dict would take a hundred megabytes.  A private database
-in a temporary file takes as much memory as its cache, whatever the file has, and is gone
-with its connection.  Nothing in it need survive anything, so that nothing is synced.
+Strategy: a million numbers in a dict would take a hundred megabytes.  A private database in a
+temporary file takes no more memory than its cache, and is gone with its connection.  Nothing in it
+has to survive a crash, so nothing is synced.
 
-It is written thousands at a time and in their order, and hardly ever asked: a row of bits
-tells of nearly every name that it is new.  (A Bloom filter of one hash.)
+Rows are written thousands at a time, in order.  The table is rarely read: a bit array (a Bloom
+filter of one hash) tells of nearly every new name that it is new.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _TOGETHER: Final = 4_096  # names that are written in one step
 
 
 class FirstLines:
-    """The line where each name stood first."""
+    """The line on which each name, a number of 64 bits, stood first."""
 
     def __init__(self) -> None:
-        # Whichever thread collects it closes it.
+        # The garbage collector may close it in any thread.
         connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, connection.close)
         for statement in _SETTINGS:
@@ -40,7 +40,7 @@ class FirstLines:
         self._unwritten: dict[int, int] = {}
 
     def before(self, name: int, line: int) -> int | None:
-        """Return the line where `name`, of 64 bits, stood before; None where it is new."""
+        """Return the line on which `name` stood first; None where it is new, and kept now."""
         place = name % _BITS
         byte, bit = place >> 3, 1 << (place & 7)
         if self._bits[byte] & bit:
@@ -68,6 +68,6 @@ class FirstLines:
         return None if found is None else int(found[0])
 
     def forget(self, name: int) -> None:
-        """Take a name out, as the row that it stood in is not sent."""
+        """Forget a name, because its row is not sent."""
         if self._unwritten.pop(name, None) is None:
             self._connection.execute("DELETE FROM lines WHERE name = ?", (name,))

@@ -1,15 +1,15 @@
-"""What a bulk send would be: how many rows, how many segments, how much, how long.
+"""The estimate of a bulk send: how many rows, how many segments, how much, how long.
 
-Strategy: a `Survey` is given what was found of every row, once, and keeps counts and
-the first few of each kind, so that it is as small for a million rows as for ten.
-Its `Estimate` is a value, which `preview` says in lines for people.
+Strategy: a `Survey` is shown every row once, and keeps counts and the first few examples of each
+kind, so that it is as small for a million rows as for ten.  It returns an `Estimate`, a value that
+`preview` puts into lines for people.
 
 Rules:
 
-* What the estimate counts is what would be sent, and nothing else: of what the ledger has an
-  outcome it says what kind that is.
-* A row that lacks what the text names stops the run before it begins: nobody
-  knows what was meant.
+* Segments, costs and countries are those of the messages that would be sent.  Rows with a recorded
+  outcome are only counted, by the kind of that outcome.
+* A row with no value for a column that the text names stops the run before it begins: nobody knows
+  what was meant.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _segments = functools.lru_cache(maxsize=16)(segments)  # many rows may have one 
 
 @attrs.frozen(kw_only=True)
 class Example:
-    """A row, by its line, and what is to be said of it."""
+    """A row, by its line number, and why it is an example."""
 
     line: int
     reason: str
@@ -46,7 +46,7 @@ class Example:
 
 @attrs.frozen(kw_only=True)
 class Refusals:
-    """How many rows are refused for one kind of reason, and the first of them."""
+    """How many rows are refused for one kind of reason, with the first few of them."""
 
     count: int
     first: tuple[Example, ...]
@@ -54,7 +54,7 @@ class Refusals:
 
 @attrs.frozen(kw_only=True)
 class Share:
-    """What goes out in one encoding; `longest` is the most segments of one message."""
+    """The messages that go out in one encoding; `longest` is the most segments of one of them."""
 
     messages: int
     segments: int
@@ -64,7 +64,7 @@ class Share:
 
 @attrs.frozen(kw_only=True)
 class Forcing:
-    """A character that GSM 03.38 lacks, and how many messages it makes UCS-2."""
+    """A character that GSM 03.38 lacks, and how many messages need UCS-2 for it."""
 
     character: str
     messages: int
@@ -72,16 +72,16 @@ class Forcing:
 
     @property
     def name(self) -> str:
-        """Name the character, and show it where it can be shown."""
+        """The name of the character, after the character itself where it is printable."""
         shown = f"{self.character} " if self.character.isprintable() else ""
         return shown + describe(self.character)
 
 
 @attrs.frozen(kw_only=True)
 class TenDigits:
-    """How many numbers have ten digits and no +, as American ones are written in America.
+    """How many numbers have ten digits and no +, as numbers are written in America.
 
-    `countries` are the country codes that they go to as they stand, the most first.
+    `countries` counts them by the country code that they have as they stand, most first.
     """
 
     count: int
@@ -91,16 +91,16 @@ class TenDigits:
 
 @attrs.frozen(kw_only=True)
 class Estimate:
-    """What a bulk send would be.
+    """What a bulk send would do.
 
-    `messages` are the rows that are one, and `to_send` those of them that go out now.  `known`
-    are the others, by what came of them before, `held_back` how many more go out by later runs,
-    as this one sends no more than its limit, and `revived` how many of the messages a file
-    of rejects calls in doubt, which the ledger knows as not sent; `settled` are those of which
-    it knows that they were sent.  `resent` are those of `to_send` that may have been sent.
-    `segments` are of those that go out, and `doubtful_segments` of those in doubt.
-    `countries` has how many messages go to each country code, the most first.  `hours` says
-    whom the hours of sending concern, where there are any.
+    `messages` counts the rows that are messages: `to_send` go out now, and `known` have a recorded
+    outcome, by its kind.  `held_back` counts messages beyond the limit of this run, which later
+    runs send.  `revived` counts the messages that a file of rejects calls in doubt and the ledger
+    knows as not sent, `settled` those that the ledger knows as sent.  `resent` counts those of
+    `to_send` that may have been sent before.  `segments` are those of the messages that go out,
+    and `doubtful_segments` those of the messages in doubt.  `countries` counts the messages to
+    each country code, most first.  `hours` says whom the hours of sending hold up, where there are
+    any.
     """
 
     rows: int
@@ -125,17 +125,17 @@ class Estimate:
 
     @property
     def cost(self) -> Decimal | None:
-        """What all segments cost, where the price is known."""
+        """What the segments cost; None where the price is not known."""
         return None if self.price is None else self.price * self.segments
 
     @property
     def seconds(self) -> float | None:
-        """How long it takes to start all messages, where the rate is known."""
+        """Seconds until all messages are started; None where the rate is not known."""
         return None if self.rate is None else self.to_send / self.rate
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """What is said of the numbers, as names and values for programs."""
+        """The counts of recipients' numbers, for programs."""
         ten = self.ten_digits
         return {
             "countries": self.countries,
@@ -152,9 +152,9 @@ class Estimate:
         return self.known.get(OutcomeKind.IN_DOUBT, 0) + self.count(RejectionKind.IN_DOUBT)
 
     def obstacle(self, max_segments: int | None, *, settles: bool = False) -> str | None:
-        """Say why this cannot be begun, and what to do; None where it can.
+        """Say why the run cannot begin, and what to do; None where it can.
 
-        Where it `settles` what is in doubt first, all of that may turn out not to be sent.
+        With `settles`, doubts are settled first, and all of them may turn out to be unsent.
         """
         if lacking := self.refused.get(RejectionKind.INCOMPLETE):
             lines = ", ".join(str(one.line) for one in lacking.first)
@@ -177,7 +177,7 @@ class Estimate:
 
 @attrs.define
 class _SegmentCounter:
-    """What goes out in one encoding, so far."""
+    """The messages that go out in one encoding, counted so far."""
 
     messages: int = 0
     segments: int = 0
@@ -192,9 +192,9 @@ class _SegmentCounter:
 
 
 class Survey:
-    """See what each row is, and keep what matters of them all; send the first `limit` alone.
+    """Count rows, of which the first `limit` messages are to be sent.
 
-    `campaign` is what keys begin with that are made of numbers.
+    `campaign` is the beginning of the keys that are made of numbers.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Survey:
         self._forcing: Counter[str] = Counter()
         self._first: dict[str, int] = {}
         self._sample: Example | None = None
-        self._begins: Counter[str] = Counter()
+        self._prefixes: Counter[str] = Counter()
         self._ten_digits: Counter[str] = Counter()
         self._ten_digits_line = 0
         self._known: Counter[OutcomeKind] = Counter()
@@ -228,14 +228,14 @@ class Survey:
         self.settled = 0
 
     def see_known(self, judged: MessageRow, kind: OutcomeKind) -> None:
-        """Take a row into account that the ledger has an outcome of."""
+        """Count a message by the kind of its recorded outcome."""
         self._rows += 1
         self._known[kind] += 1
         if kind is OutcomeKind.IN_DOUBT:
             self._doubtful_segments += _segments(judged.message.text).count
 
     def see(self, judged: JudgedRow, *, in_doubt: bool = False) -> None:
-        """Take one row into account; one `in_doubt` is sent again with permission."""
+        """Count a row that has no recorded outcome, or is `in_doubt` and to be sent again."""
         self._rows += 1
         if isinstance(judged, RejectedRow):
             if judged.kind is RejectionKind.IN_DOUBT and judged.message is not None:
@@ -256,10 +256,10 @@ class Survey:
         self._see_text(text, judged.row.line)
         if self._hours is not None:
             self._hours.see(judged)
-        begins = to[:3]  # which says the country
-        self._begins[begins] += 1
+        prefix = to[:3]  # it includes the country code
+        self._prefixes[prefix] += 1
         if judged.looks_american:
-            self._ten_digits[begins] += 1
+            self._ten_digits[prefix] += 1
             self._ten_digits_line = self._ten_digits_line or judged.row.line
 
     def _see_text(self, text: str, line: int) -> None:
@@ -283,7 +283,7 @@ class Survey:
         )
 
     def estimate(self, *, price: Decimal | None = None, rate: float | None = None) -> Estimate:
-        """Return what was seen, at `price` a segment and `rate` messages a second."""
+        """Return the estimate, at `price` a segment and `rate` messages a second."""
         return Estimate(
             rows=self._rows,
             messages=self._to_send + self._known.total(),
@@ -298,7 +298,7 @@ class Survey:
                 for kind in RejectionKind
                 if kind in self._refused
             },
-            countries=_countries(self._begins),
+            countries=_countries(self._prefixes),
             ten_digits=self._seen_ten_digits(),
             hours=None if self._hours is None else self._hours.seen(),
             segments=sum(counter.segments for counter in self._counters.values()),
@@ -318,16 +318,16 @@ class Survey:
         )
 
 
-def _countries(begins: Mapping[str, int]) -> dict[str, int]:
-    """Return how many numbers have each country code, of how many begin with which digits."""
+def _countries(prefixes: Mapping[str, int]) -> dict[str, int]:
+    """Return how many numbers have each country code, most first."""
     countries: Counter[str] = Counter()
-    for digits, count in begins.items():
+    for digits, count in prefixes.items():
         countries[country_code(digits)] += count
     return dict(countries.most_common())
 
 
 def over_the_bound(segments: int, most: int, *, is_sure: bool = True) -> str:
-    """Say that nothing is begun, as it would, or where it is not sure could, take too much."""
+    """Say that nothing was sent, as too many segments would be needed, or could, if not sure."""
     would = "would" if is_sure else "could"
     return (
         f"nothing was sent: it {would} take {segments:,} segments, and --max-segments is {most:,}"

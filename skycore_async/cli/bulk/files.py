@@ -1,13 +1,12 @@
-"""The files of a bulk send: a copy of the recipients to read, and a free name for the rejects.
+"""The files of a bulk send: a copy of the recipients to read, and a name for the rejects.
 
 Rules:
 
-* The recipients are read from a copy: what is looked at twice, for its encoding and for
-  its rows, is the same both times, and a pipe can be looked at twice.
-* No file of the user's is written over: the rejects take a free name where none was
-  given, and one that was given only where it is free or has rejects in it.  Where an
-  earlier run left a file of the same rejects, that one stays the only one; and where it left
-  others that nobody has touched, `Rejects` says when they are written anew.
+* The recipients are read from a copy.  A file is read twice, for its encoding and for its rows: a
+  copy is the same both times, and makes it possible for a pipe.
+* No file of the user's is overwritten.  Without --rejects, the rejects get a name that is free;
+  with it, they get that name where it is free or the file has rejects in it.  When files of
+  earlier rejects are kept, reused or replaced, is decided by `Rejects`.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ _REJECTS: Final = re.compile(r"\.rejects(-[0-9]+)?$")
 
 
 def name_of(csv: str) -> str:
-    """Return what messages call the recipients' file."""
+    """Return the name of the recipients' file, for people."""
     return "standard input" if csv == STANDARD_INPUT else csv
 
 
 def stem_of(csv: str) -> Path:
-    """Return the path of the recipients without its suffix, also for a file of their rejects."""
+    """Return the path of the recipients without its suffix, and without `.rejects`."""
     path = Path(csv)
     return path.with_name(_REJECTS.sub("", path.stem) or path.stem)
 
 
 @contextmanager
 def copied(csv: str) -> Iterator[BinaryIO]:
-    """Open a copy of the recipients' file, or fail where there is no room for one."""
+    """Yield a copy of the recipients' file; fail where there is no room for one."""
     try:
         copy = _copy_of(csv)
     except OSError as error:
@@ -70,7 +69,7 @@ def _copy_of(csv: str) -> BinaryIO:
 
 
 def checked_rejects(rejects: Path, *, csv: str, ledger: Path) -> Path:
-    """Return the name that was given for the rejects, or fail where something else is there."""
+    """Return the path that --rejects names; fail where something other than rejects is there."""
     if csv != STANDARD_INPUT and rejects.resolve() == Path(csv).resolve():
         fail(f"--rejects {rejects} is the file of the recipients: name another")
     if LedgerFile(ledger).holds(rejects):
@@ -83,14 +82,14 @@ def checked_rejects(rejects: Path, *, csv: str, ledger: Path) -> Path:
 
 
 def earlier_rejects(stem: Path) -> list[Path]:
-    """Return the files of rejects of earlier runs that are still there, and have any."""
+    """Return the files of rejects that earlier runs left, without empty ones."""
     named = re.compile(rf"{re.escape(stem.name)}\.rejects(-[0-9]+)?\.csv")
     found = (path for path in stem.parent.iterdir() if named.fullmatch(path.name))
     return sorted(path for path in found if path.stat().st_size)
 
 
 def free_rejects(stem: Path) -> Path:
-    """Return a name for the rejects where no file is, or one that a killed run left empty."""
+    """Return a path for the rejects where there is no file, or an empty one of a killed run."""
     number, path = 1, stem.with_name(f"{stem.name}.rejects.csv")
     while path.exists() and path.stat().st_size:
         number += 1

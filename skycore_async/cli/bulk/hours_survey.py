@@ -1,4 +1,4 @@
-"""Whom the hours of sending concern: counted while a file is checked, and said."""
+"""How many messages are outside their recipients' hours, counted while a file is checked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .rows import MessageRow
 
 @attrs.frozen(kw_only=True)
 class HoursSeen:
-    """Of the messages to send, how many are not within `hours` now, or when the run starts.
+    """How many of the messages to send are `outside` their `hours` when the run starts.
 
-    Of `without_zone` it is not known in which time zone they are.
+    `without_zone` counts those to numbers whose time zone is not known.
     """
 
     hours: str
@@ -25,7 +25,7 @@ class HoursSeen:
 
     @property
     def obstacle(self) -> str | None:
-        """Say why this cannot be begun, and what to do; None where it can."""
+        """Say why the run cannot begin, and what to do; None where it can."""
         if not self.without_zone:
             return None
         count = number_of(self.without_zone, "number")
@@ -37,7 +37,7 @@ class HoursSeen:
 
 
 class HoursSurvey:
-    """See which messages are within `hours` at a time."""
+    """Count messages by whether they are within `hours` at the time `at`."""
 
     def __init__(self, hours: SendingHours, at: datetime) -> None:
         self._hours = hours
@@ -48,9 +48,9 @@ class HoursSurvey:
         self._first_without_line = 0
 
     def see(self, row: MessageRow) -> None:
-        """Take a message into account."""
+        """Count a message."""
         own = self._hours.own_zones(row.message.to)
-        if (known := self._known.get(own)) is None:  # it is for one time, and zones are few
+        if (known := self._known.get(own)) is None:  # kept, as zones are few and the time is one
             zones = self._hours.zones_that_count(own, self._at)
             known = self._known[own] = (self._hours.are_open(zones, self._at), bool(zones))
         is_open, has_zone = known
@@ -60,7 +60,7 @@ class HoursSurvey:
             self._first_without_line = self._first_without_line or row.row.line
 
     def seen(self) -> HoursSeen:
-        """Return what was seen."""
+        """Return the counts."""
         return HoursSeen(
             hours=str(self._hours),
             outside=self._outside,

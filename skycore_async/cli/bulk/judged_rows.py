@@ -1,12 +1,12 @@
-"""What the reading of a file found, kept until it is sent: a temporary table in SQLite.
+"""The judged rows of a file, kept in a temporary SQLite table until they are sent.
 
-Strategy: a row is read, judged and resolved once, when the file is checked.  Sending
-takes it from here, so that what goes out is what was counted and shown, whatever
-becomes of the file meanwhile.  A private database in a temporary file takes as much
-memory as its cache, and is gone with its connection, also where the process is killed.
+Strategy: a row is read, judged and resolved once, when the file is checked.  The run takes it from
+here, so that it sends what was counted and shown, whatever becomes of the file meanwhile.  A
+private database in a temporary file takes no more memory than its cache, and is gone with its
+connection, also where the process is killed.
 
-What nobody asks for by itself is one value of `marshal`'s, which is quick, and read by the
-process that wrote it alone.
+Only what is searched for has a column of its own.  The rest is one value of `marshal`, which is
+fast, and safe because only the process that wrote it reads it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BY_LINE: Final = "CREATE INDEX IF NOT EXISTS by_line ON rows (line)"
 _ON_LINE: Final = "SELECT * FROM rows WHERE line = ?"
 _OTHERS: Final = 'SELECT * FROM rows WHERE kind = ? AND "to" = ? ORDER BY rowid'
 _BY_NUMBER: Final = 'CREATE INDEX IF NOT EXISTS by_number ON rows ("to")'
-# The row that is sent to a number besides one in doubt, or one in doubt that stands before it.
+# The first row that takes the number of a row in doubt: a message, or an earlier row in doubt.
 _STANDS: Final = (
     'SELECT line FROM rows WHERE "to" = ? AND (kind IS NULL OR kind = ? AND line < ?)'
     " ORDER BY rowid LIMIT 1"
@@ -55,7 +55,7 @@ class JudgedRows:
         try:
             for statement in _SETTINGS:
                 self._connection.execute(statement)
-        except sqlite3.Error:  # nobody else has it to close
+        except sqlite3.Error:  # nobody else could close it
             self._connection.close()
             raise
         self._unwritten: list[tuple[Any, ...]] = []
@@ -63,7 +63,7 @@ class JudgedRows:
         self._has_doubts = False
 
     def add(self, judged: JudgedRow) -> None:
-        """Keep a row."""
+        """Add a row."""
         row, message, kind = judged.row, judged.message, None
         if isinstance(judged, RejectedRow):
             kind = judged.kind
@@ -99,7 +99,7 @@ class JudgedRows:
 
     def _judged(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[JudgedRow]:
         for line, kind, to, content in rows:
-            values, fields, said = loads(content)  # noqa: S302 - it is of this process
+            values, fields, said = loads(content)  # noqa: S302 - written by this process
             row = Row(line, values)
             if kind is None:
                 others = self._others(to) if self._has_others else ()
@@ -125,7 +125,7 @@ class JudgedRows:
                 yield self._alone(rejected) if kind == RejectionKind.IN_DOUBT else rejected
 
     def _alone(self, row: RejectedRow) -> RejectedRow:
-        """Return a row in doubt, which is no message to send where another has its number."""
+        """Return a row in doubt; without its message where another row has its number."""
         if row.message is None:
             return row
         asked = (row.message.to, RejectionKind.IN_DOUBT, row.row.line)

@@ -1,6 +1,6 @@
-"""What was asked of `skycore bulk`: its options, what follows from them, and what is wrong.
+"""The options of `skycore bulk`, what follows from them, and which do not go together.
 
-Rule: no advice here sends anybody a second message.
+Rule: nobody who follows the advice here sends a second message to anyone.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .files import STANDARD_INPUT, stem_of
 from .hours_survey import HoursSurvey
 from .place import Place
 from .questions import CampaignNotes, GivenAnswers
-from .rejects_before import RejectsBefore
 from .rows import RowOptions
 from .send_options import SendOptions
+from .written_rejects import WrittenRejects
 
 if TYPE_CHECKING:
     from ..ui.database import LedgerDatabase
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class BulkOptions:
-    """What was asked for, by the names of the options."""
+    """The options, by their names."""
 
     csv: str
     text: str | None
@@ -91,12 +91,12 @@ class BulkOptions:
 
     @property
     def ledger_path(self) -> Path:
-        """Where the ledger is: beside the recipients, where nothing else was said."""
+        """The path of the ledger: beside the recipients, unless --ledger names another."""
         return self.ledger or self.stem.with_name(f"{self.stem.name}.db")
 
     @property
     def ledger_name(self) -> str:
-        """The name by which the list of who may not be sent to knows the ledger."""
+        """The name by which the list of opt-outs knows the ledger."""
         if self.cluster is None:
             return LedgerFile(self.ledger_path).full_name
         from ..ui.database import name_of_database  # noqa: PLC0415 - the extra `postgres`
@@ -114,17 +114,17 @@ class BulkOptions:
 
     @property
     def known_ledger(self) -> Path | None:
-        """Where the ledger is, where one is there already; None with a cluster."""
+        """The path of the ledger where the file exists; None elsewhere, and with --cluster."""
         return self.ledger_path if self.cluster is None and self.ledger_path.exists() else None
 
     @property
     def campaign_name(self) -> str:
-        """What the keys of the messages begin with."""
+        """The name of the campaign, which is the beginning of its messages' keys."""
         return self.campaign or self.stem.name
 
     @property
     def listening(self) -> Listening | None:
-        """Where postbacks are taken in meanwhile; None where they are not."""
+        """Where to take in postbacks while sending; None without --listen."""
         if self.listen is None:
             return None
         from .listening import Listening  # noqa: PLC0415 - the extra `server`
@@ -134,7 +134,7 @@ class BulkOptions:
 
     @property
     def hours(self) -> SendingHours | None:
-        """The hours within which messages may begin; None for at any time."""
+        """The hours within which messages may begin; None without --between."""
         if self.between is None:
             return None
         try:
@@ -143,7 +143,7 @@ class BulkOptions:
             fail(f"--{error}")
 
     def hours_survey(self, now: datetime) -> HoursSurvey | None:
-        """Return what sees who has to wait, once it is started; None where nobody has hours."""
+        """Return the count of messages outside their hours at the start; None without hours."""
         start = now if self.start is None else max(now, self.start)
         return None if self.hours is None else HoursSurvey(self.hours, start)
 
@@ -159,17 +159,17 @@ class BulkOptions:
         )
 
     @property
-    def rejects_before(self) -> RejectsBefore | None:
-        """What is known of files of rejects of these recipients; None where they have no name."""
-        return None if self.csv == STANDARD_INPUT else RejectsBefore(Path(self.csv), self.place)
+    def written_rejects(self) -> WrittenRejects | None:
+        """The files of rejects written for these recipients; None for standard input."""
+        return None if self.csv == STANDARD_INPUT else WrittenRejects(Path(self.csv), self.place)
 
     @property
     def opt_out_list(self) -> OptOutList | None:
-        """The list of who may not be sent to."""
+        """The list of opt-outs; None where none is used."""
         return list_of(self.opt_outs)
 
     def row_options(self) -> RowOptions:
-        """Return what concerns the rows."""
+        """Return the options that say what messages are made of rows."""
         own: dict[str, Any] = {
             "campaign": self.campaign_name,
             "number_reader": number_reader_of(self.country),
@@ -185,12 +185,12 @@ class BulkOptions:
 
     @property
     def asks_to_resend(self) -> bool:
-        """Whether somebody is asked whether to send again what is in doubt."""
+        """Whether the user is asked whether to send again what is in doubt."""
         return self.resend_in_doubt and not self.yes
 
     @property
     def resends_once(self) -> bool:
-        """Whether permission to resend is given without a question, perhaps by run after run."""
+        """Whether doubts are resent without a question, perhaps in run after run."""
         return self.resend_in_doubt and self.yes
 
     def send_options(
@@ -201,7 +201,7 @@ class BulkOptions:
         known: LedgerCounts,
         notes: CampaignNotes,
     ) -> SendOptions:
-        """Return what concerns the sending; `known` is what the ledger had when it was asked."""
+        """Return the options of the sending; `known` is what the check found in the ledger."""
         return SendOptions(
             api_key=api_key,
             client={"base_url": self.base_url, "max_in_flight": self.in_flight},
@@ -227,12 +227,12 @@ class BulkOptions:
         for is_wrong, words in _WRONG:
             if is_wrong(self):
                 fail(words)
-        if self.base_url is not None:  # before it is noted, which may have a password in it
+        if self.base_url is not None:  # checked before it is noted, as it may contain a password
             try:
                 checked_address(Secret(self.base_url))
             except ConfigurationError as error:
                 fail(str(error))
-        self.hours  # noqa: B018 - which fails where they are none
+        self.hours  # noqa: B018 - it fails where the hours make no sense
 
 
 def _names_a_file(campaign: str) -> bool:
@@ -240,7 +240,7 @@ def _names_a_file(campaign: str) -> bool:
     return bool(path.name) and path.parent.is_dir()
 
 
-# What does not go together, and what to do instead.
+# Which options do not go together, and what to do instead.
 _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
     (
         lambda given: given.csv == STANDARD_INPUT and not (given.campaign or given.dry_run),

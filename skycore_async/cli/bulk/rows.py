@@ -1,19 +1,19 @@
-"""What a row of recipients says: a message to send, or why it is none.
+"""What a row of recipients is: a message to send, or a rejected row with the reason.
 
-Strategy: a `RowReader` is made once from the header and what the user asked for,
-and judges row after row, each once: it knows the numbers and the keys that came before.
+Strategy: a `RowReader` is made from the header and the options.  It judges each row once, in
+order, and remembers the numbers and keys of the rows before.
 
 Rules:
 
-* What the API would refuse is refused by the package's own rules, `requests.resolve`.
-* Of rows with one number, the first that could be sent is the one that is.
-* A row that a file of rejects calls in doubt is sent again with --resend-in-doubt, or where
-  the ledger knows by now that it was not sent (`lookup`), and by nothing else.
-* One that it calls sent already is a duplicate of that.  One that it calls a duplicate
-  stays one until its number or its key is changed, since the row that it repeats may be
-  in another file.
-* A message's key is the campaign and the number, so that the same campaign run
-  again goes on, and another one begins anew.
+* What the API would refuse is refused here, by `requests.resolve`.
+* Where several rows have one number, the first that can be sent is the message, and the others are
+  its duplicates.
+* A row that a file of rejects calls in doubt is a message only with --resend-in-doubt, or where
+  the ledger knows by now that it was not sent (`lookup`).
+* A row that a file of rejects calls sent already is a duplicate.  A row that it calls a duplicate
+  stays one until its number or key is changed: the row that it repeats may be in another file.
+* A message's key is the campaign and the number, unless a column has keys.  So the same campaign
+  goes on when it is run again, and another campaign begins anew.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ class RejectionKind(enum.StrEnum):
     IN_DOUBT = "in doubt"
 
 
-@attrs.frozen(kw_only=True, slots=False)  # it is made sooner, and gone with the next one
+@attrs.frozen(kw_only=True, slots=False)  # faster to make, and short-lived
 class MessageRow:
-    """A row that is a message to send, as it is to be sent.
+    """A row that is a message, resolved as it is to be sent.
 
-    `written` are the digits of its number where its reader made others of them, and its
-    key names the number: without the reader it was, or would have been, another message.
-    `looks_american` says that its number has the digits of one, and no country code.
-    `others` are the rows with the same number, under keys of their own: duplicates of it,
-    unless the ledger says that one of them is what was sent.
+    `written` are the digits of the number as the file has them, where --country made others of
+    them and the key is made of the number: without --country it would be another message.
+    `looks_american` says that the number has ten digits and no country code.
+    `others` are the rows with the same number under keys of their own: duplicates, unless the
+    ledger says that one of them went out.
     """
 
     row: Row
@@ -92,9 +92,9 @@ class MessageRow:
 class RejectedRow:
     """A row that is no message to send, and why.
 
-    `key` is that of the message that it would be, None where there is none; `message` is
-    that of a duplicate with a key of its own, or of one in doubt.  Of one in doubt that would
-    be no message either, `otherwise` says why.
+    `key` is the key of the message that the row would be, None where it has none.  `message` is
+    the message of a row in doubt, or of a duplicate with a key of its own.  Where a row in doubt
+    could not be sent either, `otherwise` says why.
     """
 
     row: Row
@@ -105,7 +105,7 @@ class RejectedRow:
     otherwise: str | None = None
 
     def marked(self, mark: str) -> str:
-        """Return the reason with `mark`, of what the ledger has under its key, in front."""
+        """Return the reason after `mark`, which says what the ledger has under the row's key."""
         has_one = self.reason.startswith((IN_DOUBT, ALREADY_SENT))
         return self.reason if has_one else f"{mark}{self.reason}"
 
@@ -115,7 +115,7 @@ JudgedRow = MessageRow | RejectedRow
 
 @attrs.frozen(kw_only=True)
 class RowOptions:
-    """What the user asked for of the messages."""
+    """The options that say what messages are made of rows."""
 
     text: str | None = None
     campaign: str
@@ -134,7 +134,7 @@ class RowOptions:
 class RowReader:
     """Judge the rows below `header`.
 
-    Raises SheetError where a column is missing, or could be more than one.
+    Raises SheetError where a column that is needed is missing, or more than one could be meant.
     """
 
     def __init__(self, header: Header, options: RowOptions) -> None:
@@ -159,7 +159,7 @@ class RowReader:
         self._keys = FirstLines()
 
     def _check_names(self) -> None:
-        """Refuse a message that is made of what a file of rejects says of it instead."""
+        """Refuse to make messages of the columns that a file of rejects adds."""
         for place in (self.to, self._key, self._from, *self._needed):
             if place is not None and (name := self._header.names[place]) in {REASON, LINE}:
                 raise SheetError(
@@ -186,7 +186,7 @@ class RowReader:
         return Template((column,))
 
     def read(self, row: Row) -> JudgedRow:
-        """Return the message that a row is, or why it is none."""
+        """Return the message that a row is, or the rejected row."""
         values = shown_row(row.values)
         if lacking := self._width - len(values):
             values = [*values, *[""] * lacking]
@@ -229,7 +229,7 @@ class RowReader:
         )
 
     def _unfit(self, values: Sequence[str], before: str) -> tuple[RejectionKind, str] | None:
-        """Say why no message is made of a row, if there is a reason."""
+        """Return why no message can be made of a row; None where one can."""
         if len(values) > self._width and any(values[self._width :]):
             many = f"{len(values)} values for {self._width} columns"
             reason = f"it has {many}: quote a value that has the delimiter in it"
@@ -247,7 +247,7 @@ class RowReader:
         )
 
     def _key_of(self, values: Sequence[str]) -> str | None:
-        """Return the key of the message that a row would be; None where its number is none."""
+        """Return the key of the message that a row would be; None where it has no number."""
         if self._key is not None and (own_key := values[self._key].strip()):
             return own_key
         cell = values[self.to]
@@ -262,7 +262,7 @@ class RowReader:
         message = SMS(
             to=to,
             text=self._template.fill(values),
-            from_=sender or options.from_,  # as `resolve` fills it in, so that it makes no other
+            from_=sender or options.from_,  # filled in here, so that `resolve` makes no copy
             campaign_ref=options.campaign_ref,
             key=own_key or f"{options.campaign}:{to}",
             tags=options.tags,
@@ -270,14 +270,14 @@ class RowReader:
         return resolve(message, from_=options.from_, campaign_ref=options.campaign_ref, to=to)
 
     def _repeated(self, message: SMS, line: int, before: str) -> str | None:
-        """Say which row has the number or the key already, in this file or one that it is of."""
+        """Return which row has the number or key already, here or in the file of these rejects."""
         to, key = message.to, message.key or ""
         if before and before.startswith((number_stands(to, ""), _key_stands(key, ""))):
             return before
-        digits = int(to)  # which begins with no 0
+        digits = int(to)  # loses nothing: no number begins with 0
         if (first := self._numbers.before(digits, line)) is not None:
             return number_stands(to, first)
-        # Where no column has keys, a key is as new as its number.
+        # Where no column has keys, the key is made of the number, and as new.
         if self._key is not None and (first := self._keys.before(_digest(key), line)) is not None:
             self._numbers.forget(digits)
             return _key_stands(key, first)
@@ -285,7 +285,7 @@ class RowReader:
 
 
 def is_perhaps_american(digits: str, written: str) -> bool:
-    """Return whether a number, as it is written, may lack the country code of America."""
+    """Return whether a number may be an American one, written without its country code."""
     is_long_enough = len(digits) == _AMERICAN and digits[0] >= "2"
     return is_long_enough and not is_international(written)
 
@@ -297,7 +297,7 @@ def _too_long(text: str, most: int) -> str | None:
 
 
 def _digits_of(cell: str, reader: NumberReader | None = None) -> str | None:
-    """Return the digits of a number, taken as it is written but for `reader`; None for none."""
+    """Return the digits of a number, read by `reader` if given; None where it is no number."""
     try:
         return number(cell, reader)
     except InvalidMessage:
@@ -316,7 +316,7 @@ def _in_doubt(row: Row, reason: str, found: SMS | RejectedRow, *, key: str | Non
 
 
 def number_stands(to: str, line: int | str) -> str:
-    """Return why a row is a duplicate, whose number is on another line."""
+    """Return the reason for a duplicate whose number stands on another line."""
     return f"{to} is on line {line}"
 
 

@@ -1,11 +1,12 @@
-"""The texts of the first rows, sent to one's own number, to be looked at before the whole.
+"""A sample of a bulk send: the texts of the first rows, sent to the user's own number.
 
 Rules:
 
-* They are messages like others, which cost money: it is shown what they are, and asked.
-* No ledger knows of them: they can be sent again and again, and change nothing of the campaign.
-* To a number that has opted out, by the list or by the ledger of the campaign, none goes.
-* What was accepted before a refusal of the account is told, as for the whole.
+* The messages of a sample cost money like others: they are shown, and the user is asked.
+* No ledger knows of them: a sample can be sent again and again, and changes nothing of the
+  campaign.
+* No sample goes to a number that has opted out, by the list or by the campaign's ledger.
+* Where the account is refused, the user is still told what was accepted before.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from .rows import MessageRow, RowReader
 
 
 def first_messages(sheet: Sheet, reader: RowReader, count: int) -> list[MessageRow]:
-    """Return the first rows that are messages, or fail where none is."""
+    """Return the first `count` rows that are messages; fail where none is."""
     judged: Iterator[Any] = map(reader.read, sheet.rows())
     rows = (row for row in judged if isinstance(row, MessageRow))
     return list(itertools.islice(rows, count)) or fail(
@@ -51,7 +52,7 @@ def first_messages(sheet: Sheet, reader: RowReader, count: int) -> list[MessageR
 def send_sample(
     rows: Sequence[MessageRow], options: BulkOptions, api_key: Secret, is_opted_out: OptOutCheck
 ) -> Exit:
-    """Send the texts of rows to the number that was given for it, once that is confirmed."""
+    """Send the texts of rows to the number of --to after a yes; return the exit code."""
     try:
         to = number(options.sample_to or "", number_reader_of(options.country))
     except InvalidMessage as error:
@@ -93,7 +94,7 @@ def _entries_for(to: str, ledger: Path | None) -> Mapping[str, OptOut]:
 async def _send(
     options: BulkOptions, api_key: Secret, messages: list[SMS]
 ) -> tuple[list[Outcome], SendingHalted | None]:
-    """Return what came of the messages, and what it was stopped for before the last of them."""
+    """Return the outcomes, and the error that stopped the sending before the last, if any."""
     client = SkycoreClient(
         api_key=api_key.reveal(),
         base_url=options.base_url,
@@ -104,7 +105,7 @@ async def _send(
     async with client, client.send_many(messages) as outcomes:
         try:
             async for outcome in outcomes:
-                taken.append(outcome)  # noqa: PERF401 - they are told where it halts
+                taken.append(outcome)  # noqa: PERF401 - kept where the sending halts
         except SendingHalted as error:
             return taken, error
     return taken, None
@@ -116,7 +117,7 @@ def _account(
     accepted = sum(isinstance(outcome, Accepted) for outcome in outcomes)
     errors = [outcome.error for outcome in outcomes if not isinstance(outcome, Accepted)]
     doubts = sum(meaning_of(error).in_doubt for error in errors)
-    not_begun = of - len(outcomes)  # none of these was even taken; others say so by themselves
+    not_begun = of - len(outcomes)  # messages that have no outcome at all
 
     def show() -> None:
         if as_json:

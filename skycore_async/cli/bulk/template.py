@@ -1,4 +1,4 @@
-"""A text with the columns of a sheet in it, as `--text` has it."""
+"""The template of `--text`: a text with the names of columns in braces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
 
 
 class Template:
-    """A text in parts: what is in every message, and the places of columns."""
+    """A text in parts: texts that all messages have, and indices of columns."""
 
     def __init__(self, parts: Sequence[str | int]) -> None:
         self.columns: Final = tuple(part for part in parts if isinstance(part, int))
@@ -27,8 +27,8 @@ class Template:
     def parse(cls, text: str, header: Header) -> Self:
         """Read a text with `{column}` in it, and `{{` for a brace.
 
-        Raises SheetError for a column that the header has not, for a brace that
-        is not closed, and for a column in two braces, as other templates have it.
+        Raises SheetError for a column that is not in the header, for a brace that
+        is not closed, and for a column in double braces, as other template languages write it.
         """
         for name in _DOUBLED.findall(text):
             if header.has(name):

@@ -1,14 +1,14 @@
-"""The files of rejects that this program has written, so that it may write them anew.
+"""The files of rejects that this program has written, and may therefore replace.
 
-Strategy: what was written is remembered by a digest, in the file of the user's that knows their
-campaigns.  A file that is as it was written has no work of a person's in it.
+Strategy: the digest of each file is noted in the user's file of campaigns.  A file with the noted
+digest was not edited, and replacing it loses nobody's work.
 
 Rules:
 
-* A file is written anew for the same recipients and the same campaign alone.
-* What is not known for sure was touched: where nothing can be remembered, files pile up.
-* A program can be killed between its note and what it writes: both, what the file was and what it
-  was to be, are as written.
+* A file is replaced only by rejects of the same recipients and the same campaign.
+* Where it is not known that a file is unedited, it counts as edited and is kept.
+* The program may be killed after a note and before the writing.  So a note has two digests, that
+  of the file before the writing and that after it, and either shows that the file is unedited.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ _SIZE: Final = 16  # bytes of a digest
 _FOUND: Final = "SELECT campaign, digest FROM rejects WHERE path = ?"
 
 
-class RejectsBefore:
-    """The files of rejects of the recipients in `source`, a file, for a campaign at a place."""
+class WrittenRejects:
+    """The files of rejects of one file of recipients, `source`, for the campaign at `place`."""
 
     def __init__(self, source: Path, place: Place) -> None:
-        self._of = json.dumps([str(source.resolve()), *attrs.astuple(place)])
+        self._source_and_place = json.dumps([str(source.resolve()), *attrs.astuple(place)])
 
     def is_as_written(self, path: Path) -> bool:
-        """Return whether a file is as this program has written it for the same campaign."""
+        """Return whether a file is as this program wrote it for this campaign."""
         with suppress(OSError, sqlite3.Error), _table() as connection:
             found = connection.execute(_FOUND, (str(path.resolve()),)).fetchone()
-            if found is not None and found[0] == self._of:
+            if found is not None and found[0] == self._source_and_place:
                 return _digest(path) in _each(found[1])
         return False
 
     def note(self, path: Path) -> None:
-        """Note that a file was written; what is none, as a device, is not read."""
+        """Note that a file was written; anything else, as a device, is not read."""
         with suppress(OSError):
             if path.is_file():
                 self.note_writing(path, _digest(path))
 
     def note_writing(self, path: Path, *digests: bytes) -> None:
-        """Note by their `new_digest` what a file may be from now on."""
+        """Note the digests that the file may have from now on."""
         with suppress(OSError, sqlite3.Error), _table() as connection:
-            row = (str(path.resolve()), self._of, b"".join(digests))
+            row = (str(path.resolve()), self._source_and_place, b"".join(digests))
             connection.execute("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?)", row)
 
 
@@ -70,7 +70,7 @@ def _table() -> Iterator[sqlite3.Connection]:
 
 
 def new_digest() -> blake2b:
-    """Return what takes the digest of a file as it is written."""
+    """Return the hash that computes the digest of a file while it is written."""
     return blake2b(digest_size=_SIZE)
 
 
