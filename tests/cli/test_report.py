@@ -899,7 +899,8 @@ def test_a_database_is_reported_on_as_a_file_is(
     ledger: Path, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same messages make the same report data, page by page; the page names the database."""
-    monkeypatch.setattr("skycore_async.ledger.postgres.reader._PAGE", 2)
+    for name in ("shared_reader.PAGE", "shared_reader.SharedReader._page", "postgres.reader.PAGE"):
+        monkeypatch.setattr(f"skycore_async.ledger.{name}", 2)
     anyio.run(fill, PostgresLedger(dsn, clock=NOON.timestamp))
     of_file = json.loads(run(ledger, "--json").stdout)
     done = run(dsn, "--json", "--html", tmp_path / "report.html")
