@@ -1,14 +1,14 @@
 """What `skycore demo` does: the main job, end to end, over real sockets on this machine.
 
-Strategy: first a few messages, one for each outcome; then a few thousand into
-faults, over a ledger.  In the end the simulator's bill is compared with the ledger,
-which is also shown as `skycore status` and `skycore report` show it.
+Strategy: first a few messages are sent, one for each outcome, and then a few thousand with a
+ledger, a part of them into faults.  At the end the simulator's bill is compared with the ledger,
+and the ledger is shown as `skycore status` and `skycore report` show it.
 
 Rules:
 
 * The ledger and the report are kept, unless the demo failed and had created a
   temporary directory for them.
-* No file of the user's is overwritten: a run takes names that are free.
+* No file of the user's is overwritten: a run takes free names.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the simulator billed against what a ledger says: the audit of `skycore demo`.  No I/O.
+"""The audit of `skycore demo`: the simulator's bill against the ledger.  No I/O.
 
 Rules:
 
-* The bill is the truth, which outside a simulation nobody has while it matters.
-* What is in doubt is neither lost nor wrong, but in the end nothing is to be.
+* The bill is the truth.  Outside a simulation nobody has it in time.
+* A message in doubt is neither lost nor wrong, but none may be left in doubt at the end.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DemoAudit:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing was billed twice, lost, recorded otherwise than it was, or is open."""
+        """Whether nothing was billed twice, lost, recorded wrongly, or left in doubt."""
         return not (self.duplicates or self.lost or self.denied or self.in_doubt_after_report)
 
 
@@ -107,7 +107,7 @@ def _is_lost(state: MessageState | None, times: int) -> bool:
 
 
 def show_audit(out: Console, audit: DemoAudit) -> None:
-    """Print the audit, and what the report was good for."""
+    """Print the audit, and what the sending report ended."""
     out.print("\n[bold]What Skycore's bill says to that:[/]\n")
     for name, count, meaning, is_wrong in _lines(audit):
         colour = "red" if is_wrong and count else "default"

@@ -1,17 +1,17 @@
-"""The main part of `skycore demo`: thousands of messages into faults, and what ends the doubts.
+"""The main part of `skycore demo`: thousands of messages into faults, and the end of the doubts.
 
-Strategy: a ledger belongs to one event loop, so all that uses it runs in one, that
-of the server which takes the postbacks in: opening it, sending, settling, and reading
-what came of it.  The main thread only waits, which Ctrl-C ends.
+Strategy: a ledger belongs to one event loop.  So opening it, sending, settling and reading the
+result all run in one loop, that of the server which takes in the postbacks.  The main thread only
+waits, until all is done or Ctrl-C is pressed.
 
 Rules:
 
 * Each message goes to a number of its own, so that the bill tells how often it was taken.
-* What is in doubt before settling is what was in doubt when its outcome came; many of
-  these the postbacks have settled before the last message is sent.
-* Postbacks settle first.  Then the sending report, which is not well-formed, as in the provider's
-  documentation, ends what is left; and the same messages are given once more, of which
-  those are sent that it proved not to have been.
+* "In doubt before settling" counts the messages whose outcome was a doubt, although postbacks
+  settle many of them before the last message is sent.
+* Postbacks settle first.  The sending report ends the doubts that are left; as in the provider's
+  documentation, it is not well-formed XML.  Then the same messages are sent once more, which sends
+  only those that the report proved not sent.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class _Served:
 
 @attrs.define(kw_only=True)
 class _DemoProgress(BulkCounters):
-    """How far it is, with the postbacks that came and the doubts that they settled."""
+    """The progress, with the postbacks that came and the doubts that they settled."""
 
     postbacks: int = 0
     settled: int = 0
@@ -163,7 +163,7 @@ class _DemoProgress(BulkCounters):
 
 
 class _DemoBulk:
-    """What is done in the one event loop."""
+    """The work in the one event loop."""
 
     def __init__(
         self, ledger: SQLiteLedger, skycore: Simulator, progress: _DemoProgress, *, live: bool
@@ -204,7 +204,7 @@ class _DemoBulk:
         await self._look()
 
     async def _read_report(self) -> None:
-        """Settle what is left, and give the same messages once more."""
+        """Settle the doubts that are left, and send the same messages once more."""
         self._in_doubt.after_postbacks = await self._count_in_doubt()
         async with self._client() as client:
             # The provider here lists at once what it took.

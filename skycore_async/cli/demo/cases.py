@@ -1,11 +1,11 @@
-"""The first part of `skycore demo`: a message for each thing that can become of one.
+"""The first part of `skycore demo`: one message for each possible outcome.
 
 Strategy: a simulator plays Skycore and a `PostbackReceiver` is the caller's
 postback URL, each with a server of its own.  The messages go out together, each is
 followed by its tracking id, and the table says what is known of it.
 
-The one whose answer is lost is the point of it: nobody can give it a tracking id,
-so it is shown as in doubt, and beside it the receipt that came for its number.
+The most important message is the one whose answer is lost.  Nobody knows its tracking id, so it is
+shown as in doubt, with the receipt that came for its number beside it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PATIENCE: Final = 20.0  # seconds for all postbacks to arrive; they take about 
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """A message, and what should come of it."""
+    """A message, and its expected outcome."""
 
     sms: SMS
     error: type[SkycoreError] | None = None
@@ -87,7 +87,7 @@ class _Arrival:
 
 @attrs.frozen(kw_only=True)
 class Story:
-    """What is known of one message in the end."""
+    """What is known of one message at the end."""
 
     case: Case
     outcome: Outcome
@@ -97,13 +97,13 @@ class Story:
 
     @property
     def decisive(self) -> SentNotification | DeliveryReceipt | None:
-        """The notification that says most: a final state before any other."""
+        """The decisive notification: one with a final state, if there is one."""
         notifications = [arrival.notification for arrival in self.arrivals]
         return next(filter(_is_final, notifications), notifications[-1] if notifications else None)
 
     @property
     def state(self) -> DeliveryState | None:
-        """How far it got, by what says most."""
+        """The state that the decisive notification tells."""
         decisive = self.decisive
         if isinstance(decisive, DeliveryReceipt):
             return decisive.state
@@ -111,14 +111,14 @@ class Story:
 
     @property
     def as_it_should(self) -> bool:
-        """Whether it came out as its case says."""
+        """Whether the outcome is what the case expects."""
         error = self.outcome.error if isinstance(self.outcome, Failed) else None
         right_end = isinstance(error, self.case.error) if self.case.error else error is None
         reason = getattr(self.decisive, "reason", None)
         return right_end and (self.state, reason) == (self.case.state, self.case.reason)
 
     def facts(self) -> dict[str, Any]:
-        """Return it as names and values, for programs."""
+        """Return the story as names and values, for programs."""
         return {
             "to": number(self.case.sms.to),
             "outcome": _kind(self.outcome),
@@ -144,12 +144,12 @@ class Played:
 
     @property
     def to_go_out(self) -> int:
-        """How many were to go out, and so to be billed."""
+        """How many messages should be sent, and so billed."""
         return sum(story.case.state is not None for story in self.stories)
 
     @property
     def is_well(self) -> bool:
-        """Whether each came out as it should, and so did the bill."""
+        """Whether all outcomes and the bill are as expected."""
         as_they_should = all(story.as_it_should for story in self.stories)
         return as_they_should and self.billed == self.to_go_out
 
@@ -216,7 +216,7 @@ async def _send_all(base_url: str, cases: Sequence[Case]) -> list[_Sent]:
 def _follow(
     case: Case, outcome: Outcome, began: float, answered: float, arrivals: list[_Arrival]
 ) -> Story:
-    """Gather a message's notifications: by tracking id, or for one in doubt by its number."""
+    """Gather a message's notifications by its tracking id, or by its number if it is in doubt."""
     to = number(case.sms.to)
 
     def is_own(notification: SentNotification | DeliveryReceipt) -> bool:

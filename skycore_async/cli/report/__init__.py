@@ -1,1 +1,1 @@
-"""`skycore report`: a ledger counted in one pass, and the page that its report data make."""
+"""`skycore report`: a ledger is counted in one pass, and its report data become a page."""

@@ -2,10 +2,10 @@
 
 Rules:
 
-* The ledger is read once, in order and in pages, whatever its size.  It is neither
-  created nor changed; messages that were being sent by a process that has died are
-  shown as in doubt.  One that another process has open is read all the same.
-* The page is written whole or not at all, and replaces only an older report.
+* The ledger is read once, page by page, whatever its size, and also while another process has
+  it open.  It is neither created nor changed.  Messages that a dead process was sending are shown
+  as in doubt.
+* The page is written whole or not at all, and replaces nothing but an older report.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _START: Final = b"<!doctype html>"
 def write_report(
     ledger: Secret, html: Path | None, *, price: Decimal | None, as_json: bool
 ) -> None:
-    """Write what a ledger says as a page to `html`, as JSON to standard output, or as both."""
+    """Write the report as a page to `html`, as JSON to standard output, or as both."""
     target, to_stdout = ledger_target(ledger), html == STANDARD_OUTPUT
     if html is None and not as_json:
         fail(f"say where the report goes: --html {target.page}, or --json")

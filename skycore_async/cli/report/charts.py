@@ -1,10 +1,10 @@
-"""Where the parts of a chart are: numbers in, positions out, which the templates draw.  No I/O.
+"""The layout of charts: numbers in, positions out, which the templates draw.  No I/O.
 
 Rules:
 
-* Whatever there is is large enough to be seen.
-* A chart takes all the width that there is.  Where there are few columns, empty ones follow,
-  so that a column is never wider than the eye takes for one.
+* A part that is not zero is large enough to be seen.
+* A chart takes the whole width.  Where there are few columns, empty ones follow, so that no column
+  is too wide to look like one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from .counters import Slot
 from .formats import column_name
 from .kinds import MessageKind, by_kind
 
-_LEAST: Final = 1.0  # the size of a part that would be too small to see, in percent
-_PITCH: Final = 10  # from one column to the next, in the picture's own units
-_LEAST_COLUMNS: Final = 12  # in all the width
+_LEAST: Final = 1.0  # percent: the least size of a part, so that it can be seen
+_PITCH: Final = 10  # distance between columns, in the picture's own units
+_LEAST_COLUMNS: Final = 12  # columns that the width has room for at least
 
 
 @attrs.frozen(kw_only=True)
 class ChartPart:
-    """A part of a bar or a column, in percent of all the room: where it begins, its size."""
+    """A part of a bar or a column; `start` and `size` are percent of the whole."""
 
     kind: MessageKind
     number: int
@@ -36,7 +36,7 @@ class ChartPart:
 
 @attrs.frozen(kw_only=True)
 class ChartColumn:
-    """A column: its name, where it stands, its parts, and how many there are of each kind."""
+    """A column: its name, position and parts, and the count of each kind of message."""
 
     name: str
     x: int
@@ -46,7 +46,7 @@ class ChartColumn:
 
 @attrs.frozen(kw_only=True)
 class ColumnChart:
-    """Columns over time, the kinds that are in them, and what stands at the axes."""
+    """Columns over time, the kinds of messages in them, and the labels of the axes."""
 
     columns: list[ChartColumn]
     kinds: list[MessageKind]
@@ -60,7 +60,7 @@ class ColumnChart:
 
 
 def bar_parts(parts: Mapping[MessageKind, int], most: int) -> list[ChartPart]:
-    """Return the parts of a bar from left to right, where `most` takes all the room."""
+    """Return the parts of a bar from left to right; a sum of `most` fills it."""
     start, placed = 0.0, []
     for kind, number in parts.items():
         if number:
@@ -71,7 +71,7 @@ def bar_parts(parts: Mapping[MessageKind, int], most: int) -> list[ChartPart]:
 
 
 def column_chart(slots: Sequence[Slot], step: int) -> ColumnChart:
-    """Return a chart of what was begun in each slot of `step` seconds; one slot at least."""
+    """Return a chart of the messages begun in each slot of `step` seconds; needs one slot."""
     counts = [by_kind(slot.states) for slot in slots]
     kinds = [kind for kind in counts[0] if any(each[kind] for each in counts)]
     top = _round_up(max(sum(each.values()) for each in counts))
@@ -92,7 +92,7 @@ def column_chart(slots: Sequence[Slot], step: int) -> ColumnChart:
 
 
 def _round_up(most: int) -> int:
-    """Return the next number that is good to read at the top of an axis, and to halve."""
+    """Return the next larger round number that can be halved, for the top of an axis."""
     size: int = 10 ** (len(str(most)) - 1)
     tops = (size * tenths // 10 for tenths in (10, 20, 40, 60, 80, 100))
     return next(top for top in tops if top >= most and top % 2 == 0)
@@ -100,7 +100,7 @@ def _round_up(most: int) -> int:
 
 def _column_parts(counts: Mapping[MessageKind, int], top: int) -> list[ChartPart]:
     heights = {kind: max(_LEAST, 100 * number / top) for kind, number in counts.items() if number}
-    # Parts made larger to be seen may not push the others out of the picture.
+    # Parts that were made larger to be seen must not push others out of the picture.
     shrink = min(1.0, 100 / (sum(heights.values()) or 1))
     y, placed = 100.0, []
     for kind, height in heights.items():

@@ -1,7 +1,7 @@
-"""Counting without end in flat memory.  No I/O.
+"""Counters that take any number of messages in bounded memory.  No I/O.
 
-Rule: whatever is counted, no table here grows beyond a fixed number of rows.
-What comes after is counted together, or more coarsely.
+Rule: no table here grows beyond a fixed number of rows.  Beyond it, values are counted together,
+or more coarsely.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ K = TypeVar("K")
 
 
 class CappedCounter(Counter[K], Generic[K]):
-    """Counts by key, those beyond `MAX_ROWS` together under `others`."""
+    """Counts by key; keys beyond the first `MAX_ROWS` are counted together."""
 
     def __init__(self, others: K) -> None:
         super().__init__()
         self._others = others
 
     def add(self, key: K, messages: int) -> K:
-        """Count so many, and return the key that they are counted under."""
+        """Count so many, and return the key under which they are counted."""
         counted = key if key in self or len(self) < MAX_ROWS else self._others
         self[counted] += messages
         return counted
 
     def ranked(self) -> list[tuple[K, int]]:
-        """Return the keys and how often each is there, most first, and the others at the end."""
+        """Return the keys with their counts, most first, and the others at the end."""
         return sorted(self.most_common(), key=lambda pair: pair[0] == self._others)
 
 
@@ -65,7 +65,7 @@ class Slot:
 
 @attrs.frozen(kw_only=True)
 class DurationClass:
-    """How many deliveries took up to so many seconds, and more than the one before."""
+    """How many deliveries took up to so many seconds, and more than the class before."""
 
     up_to: int | None
     messages: int
@@ -73,7 +73,7 @@ class DurationClass:
 
 @attrs.frozen(kw_only=True)
 class DeliveryTime:
-    """How long deliveries took, in seconds; of how many that is known, and of how many not."""
+    """How long deliveries took, in seconds, and for how many that is known and unknown."""
 
     known: int
     unknown: int
@@ -84,7 +84,7 @@ class DeliveryTime:
 
 
 class TimelineCounter:
-    """Counts states over time in at most `MAX_SLOTS` columns, whatever the time they cover."""
+    """Counts states over time, in at most `MAX_SLOTS` columns however long the time is."""
 
     def __init__(self) -> None:
         self.step = _STEPS[0]
@@ -103,7 +103,7 @@ class TimelineCounter:
         return datetime.fromtimestamp(self._most, UTC) if self._slots else None
 
     def add(self, state: MessageState, messages: int, *, first: float, last: float) -> None:
-        """Count so many that began within one step, at times in seconds since 1970."""
+        """Count so many messages that began within one step; times are seconds since 1970."""
         self._least, self._most = min(self._least, first), max(self._most, last)
         while self._most // self.step - self._least // self.step >= MAX_SLOTS:
             self._coarsen()
@@ -117,7 +117,7 @@ class TimelineCounter:
         self.step, self._slots = wider, joined
 
     def slots(self) -> Iterator[Slot]:
-        """Return the columns in order, the empty ones among them too."""
+        """Return the columns in order, including empty ones."""
         for index in range(min(self._slots, default=0), max(self._slots, default=-1) + 1):
             start = datetime.fromtimestamp(index * self.step, UTC)
             yield Slot(start=start, states=dict(self._slots.get(index, {})))
@@ -132,7 +132,7 @@ class DurationCounter:
 
     def add(self, times: Iterable[float]) -> None:
         """Count deliveries by the seconds that they took."""
-        # Nothing of Python's own for each of them: there may be millions.
+        # No Python object for each delivery: there may be millions.
         fine = Counter(map(functools.partial(bisect.bisect_left, _FINE), times))
         self._fine.update(fine)
         for index, messages in fine.items():

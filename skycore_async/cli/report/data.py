@@ -1,9 +1,9 @@
-"""What a report says of a ledger, counted in one pass.  No I/O.
+"""The data of a report, counted in one pass over a ledger.  No I/O.
 
 Rules:
 
-* A message's place in time is when it was begun, by this side's clock.
-* How long a delivery took is known only where its receipt says its time zone.
+* The time of a message is when it was begun, by the clock of the machine that sent it.
+* How long a delivery took is known only where the receipt has a time zone.
 * A number is masked but for its last four digits, also within a key.
 """
 
@@ -36,8 +36,8 @@ from .counters import (
 )
 
 _S: Final = MessageState
-_NOT_SENT: Final = NOTHING_SENT | {_S.IN_DOUBT}  # as far as is known
-_ACCEPTED: Final = "all accepted"  # beside the states, of which each is counted by its name
+_NOT_SENT: Final = NOTHING_SENT | {_S.IN_DOUBT}  # not known to be sent
+_ACCEPTED: Final = "all accepted"  # a counter beside those that are named after a state
 _SEGMENTS: Final = "segments"
 _Carrier = tuple[str | None, str | None]
 _Alike = tuple[str, str | None, str | None, str | None]
@@ -45,7 +45,7 @@ _Alike = tuple[str, str | None, str | None, str | None]
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """How many failed alike; `protocol` and `status` are the aggregator's pair."""
+    """How many messages failed in one way; `protocol` and `status` are the aggregator's pair."""
 
     reason: str
     spid: str | None
@@ -57,7 +57,7 @@ class Failure:
 
 @attrs.frozen(kw_only=True)
 class Carrier:
-    """How many messages to a carrier came to an end; the protocol is for one not named."""
+    """The final receipts of a carrier; `protocol` stands for a carrier that is not named."""
 
     spid: str | None
     protocol: str | None
@@ -66,7 +66,7 @@ class Carrier:
 
     @property
     def ended(self) -> int:
-        """How many came to an end."""
+        """How many messages were delivered or failed."""
         return self.delivered + self.failed
 
 
@@ -81,7 +81,7 @@ class Refusal:
 
 
 class LabelKind(enum.StrEnum):
-    """What messages are told apart by."""
+    """The kinds of labels that messages have."""
 
     CAMPAIGN = "campaign"
     TAG = "tag"
@@ -91,8 +91,8 @@ class LabelKind(enum.StrEnum):
 class Labelled:
     """How many messages have a campaign reference or a tag, and what became of them.
 
-    `accepted` are all that Skycore took, whatever came of them, and `segments` theirs, which
-    are billed; `cost` is what these cost, where their price is known.
+    `accepted` counts all messages that Skycore took, whatever became of them.  `segments` are the
+    segments of these, which are billed, and `cost` what they cost, where the price is known.
     """
 
     kind: LabelKind
@@ -108,9 +108,9 @@ class Labelled:
 
 @attrs.frozen(kw_only=True)
 class Bill:
-    """The segments of all that Skycore took, and what they cost where their price is known.
+    """The segments of all messages that Skycore took, and their cost where the price is known.
 
-    Of `unmeasured` messages that it took, begun by an earlier version, they are not known.
+    `unmeasured` counts messages that an earlier version began: their segments are not known.
     """
 
     segments: int
@@ -130,10 +130,10 @@ class InDoubt:
 
 @attrs.frozen(kw_only=True)
 class ReportData:
-    """What a report says.
+    """The data of a report.
 
-    `found_sent` and `found_not_sent` are of what was in doubt, by Skycore's own report, and
-    `sent_since` of the latter, which went out by a later run.
+    `found_sent` and `found_not_sent` count the doubts that Skycore's own report ended.
+    `sent_since` counts those of the latter that a later run has sent.
     """
 
     ledger: str
@@ -161,9 +161,9 @@ class ReportData:
 
 
 class ReportCounters:
-    """Counts messages, some after the others, and returns the report data at the end.
+    """Counts messages page by page, and returns the report data at the end.
 
-    `price` is that of a segment, where it is known.
+    `price` is the price of a segment, where it is known.
     """
 
     def __init__(self, price: Decimal | None = None) -> None:
@@ -186,11 +186,11 @@ class ReportCounters:
 
     @property
     def step(self) -> int:
-        """How many seconds are counted together at present."""
+        """The seconds of one slot at present."""
         return self._timeline.step
 
     def add(self, page: CountedPage) -> None:
-        """Count some of the messages."""
+        """Count a page of messages."""
         for begun in page.begun:
             self._add_begun(begun)
         for ended, messages in page.ended.items():
@@ -250,13 +250,13 @@ class ReportCounters:
             self._failures.add((reason, spid, protocol, status), messages)
 
     def list_doubts(self, doubts: Iterable[MessageLine]) -> bool:
-        """Take in what is in doubt, as far as it is listed; False where no more is."""
+        """Add doubts to the list; return False once the list is full."""
         left = MAX_ROWS - len(self._in_doubt)
         self._in_doubt += map(_in_doubt, itertools.islice(doubts, left))
         return len(self._in_doubt) < MAX_ROWS
 
     def report_data(self, summary: Summary, *, ledger: str, made: datetime) -> ReportData:
-        """Return the report data of all messages that were counted."""
+        """Return the report data of the counted messages."""
         slots = list(self._timeline.slots())
         return ReportData(
             ledger=ledger,

@@ -2,7 +2,7 @@
 
 Rules:
 
-* A share is never rounded to all or nothing.
+* A share is never rounded to 0 % or 100 %.
 * A number and its unit stay on one line.
 """
 
@@ -20,7 +20,7 @@ _PER_CENT: Final = f"{NO_BREAK}%"
 
 
 def counted(number: int) -> str:
-    """Return a number with its thousands apart."""
+    """Return a number with separated thousands."""
     return f"{number:,}"
 
 
@@ -47,7 +47,7 @@ def share(part: int, whole: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in its greatest unit."""
+    """Return a time span in its largest unit."""
     units = ((_DAY, "days"), (3600, "h"), (60, "min"), (1, "s"))
     size, unit = next((each for each in units if seconds >= each[0]), units[-1])
     value = f"{seconds / size:.2g}" if seconds / size < 10 else f"{seconds / size:.0f}"  # noqa: PLR2004
@@ -61,7 +61,7 @@ def moment(at: datetime) -> str:
 
 
 def span(first: datetime, last: datetime) -> str:
-    """Return from when to when something was, to the minute, with its day once."""
+    """Return a period to the minute; a day that both ends share stands once."""
     begun, ended = moment(first), moment(last)
     if first.date() == last.date():
         ended = f"{last:%H:%M}"
@@ -69,12 +69,12 @@ def span(first: datetime, last: datetime) -> str:
 
 
 def named(value: str | None, name: str) -> str | None:
-    """Return a value after its name, or None where there is none."""
+    """Return a value after its name; None where there is no value."""
     return f"{name} {value}" if value else None
 
 
 def column_name(start: datetime, step: int, *, short: bool = False) -> str:
-    """Return when a column of `step` seconds begins; a short name leaves the day out."""
+    """Return the time at which a column of `step` seconds begins; a short name has no day."""
     if step >= _DAY:
         return f"{start:%d %b %Y}"
     clock = f"{start:%H:%M:%S}" if step < 60 else f"{start:%H:%M}"  # noqa: PLR2004

@@ -14,7 +14,7 @@ _S: Final = MessageState
 
 @attrs.frozen(kw_only=True)
 class MessageKind:
-    """A kind of message: its name, the class that colours it, its states, what it means."""
+    """A kind of message: its name, CSS class and states, and what it means."""
 
     name: str
     css: str
@@ -48,5 +48,5 @@ KINDS: Final = {
 
 
 def by_kind(states: Mapping[MessageState, int]) -> dict[MessageKind, int]:
-    """Return how many messages of each kind there are, of counts by state."""
+    """Return the count of each kind of message, from counts by state."""
     return {kind: sum(states.get(one, 0) for one in kind.states) for kind in KINDS.values()}

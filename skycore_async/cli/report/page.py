@@ -1,13 +1,13 @@
-"""A report as one HTML page that needs nothing else to be shown.
+"""A report as one self-contained HTML page.
 
-Strategy: `templates/` has the page, and this module what the templates are given: the report
-data, the kinds of messages, and ways to write numbers.
+Strategy: the page is in `templates/`.  This module gives the templates the report data, the kinds
+of messages, and the functions that format numbers.
 
 Rules:
 
-* What comes from a ledger is escaped by the environment, and no template says otherwise.
-* A character that cannot be seen is replaced, wherever it is written.
-* A name that a template gets wrong is an error, and not an empty place.
+* The template environment escapes all that comes from a ledger; no template turns that off.
+* An invisible character is replaced wherever it is written.
+* A wrong name in a template is an error, and not an empty string.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FILTERS: Final = {
 
 
 def page(data: ReportData) -> str:
-    """Return the page."""
+    """Return the report as HTML."""
     return _environment().get_template("page.html").render(data=data)
 
 
@@ -65,6 +65,6 @@ def _environment() -> Environment:
 
 
 def _visible(value: object) -> str:
-    if isinstance(value, Markup):  # with line breaks of the templates' own
+    if isinstance(value, Markup):  # it may have line breaks of the templates
         return Markup(printable(value, keep=f"\n{NO_BREAK}"))  # noqa: S704 - it was escaped before
     return printable(str(value), keep=NO_BREAK)

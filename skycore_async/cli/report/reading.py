@@ -1,4 +1,4 @@
-"""A ledger read for its report: counted in one pass, in pages, whatever its size."""
+"""The reading of a ledger for its report: one pass, page by page, whatever its size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def read_report(
 ) -> ReportData:
     """Return the report data of a ledger, called `title`, at `price` a segment.
 
-    `told` hears how many messages were counted.
+    `told` is called with the number of messages counted so far.
     """
     counters = ReportCounters(price)
     async for page in pages_of(
