@@ -1,5 +1,4 @@
-"""What commands do, a module for each and for what some share: loaded as they run, not for help.
+"""The work of the commands, one module each; it is loaded when a command runs, not for its help.
 
-A command whose work takes several modules has a folder of its own beside this one, and is
-what `action` there does.
+A command whose work takes several modules has a folder beside this one, with a module `action`.
 """

@@ -1,6 +1,6 @@
 """What `skycore cluster` does: make the tables, copy a ledger in, stop and resume campaigns.
 
-Rule: nothing is sent again that may have been sent without a yes, or --yes.
+Rule: what may have been sent is sent again only after a yes, or with --yes.
 """
 
 from __future__ import annotations

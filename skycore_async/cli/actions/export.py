@@ -2,11 +2,11 @@
 
 Rules:
 
-* The ledger is neither created nor changed, and is read also while another process has it open.
+* The ledger is read also while another process has it open.  It is neither created nor changed.
 * A number is masked wherever it stands, also in a key and in Skycore's ERRORINFO, unless
   --show-numbers is given.
-* A file is written whole or not at all, and is its owner's alone.  It takes the place of an
-  export, and of nothing else: a file of recipients is often beside it, under the same name.
+* A file is written whole or not at all, and only its owner can read it.  It replaces an earlier
+  export and nothing else: a file of recipients may have the same name.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..ui.masking import mask_in
 from ..ui.output import STANDARD_OUTPUT, fail, number_of, say
 from ..ui.table_files import WRITERS, TableWriter, is_table
 
-# The columns that are no texts; the others are, or are missing.
+# The columns that are not of type str.
 _TYPES: Final = {
     "http_status": int,
     "segments": int,
@@ -76,11 +76,11 @@ def export_messages(
 
 
 def _may_be_replaced(output: Path) -> bool:
-    """Return whether nothing is lost where a file is written anew, as recipients would be."""
+    """Return whether a file may be replaced: it is free, empty or an export."""
     try:
         with output.open("rb") as file:
             begins = file.read(_BEGINNING)
-    except OSError:  # which is said where it is written
+    except OSError:  # told when the file is written
         return True
     return not begins or is_table(begins, COLUMNS)
 

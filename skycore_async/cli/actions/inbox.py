@@ -1,16 +1,16 @@
 """What `skycore inbox` does: list the texts that handsets sent, and wait for more.
 
-Strategy: a ledger is read a page at a time from the last texts that were shown; to follow it is to
-do so again every second or so, where it may have been written since.
+Strategy: a ledger is read page by page, from the last texts that were shown.  With --follow this
+is repeated every second, if the ledger may have been written since.
 
 Rules:
 
 * A text is printed as it is read, on one line, with its number masked wherever it stands.
-* What of a postback could not be read is among them, as it may be a text.
-* Nobody waits for an onlooker: between two looks nothing is open.
-* One that is seen late, as where several receivers write to a database, has an id before others
-  that were shown; one that comes after all were pruned may have an id that was another's.
-* Who follows is told once that a ledger cannot be read just now, and what came meanwhile after.
+* Unreadable parts of postbacks are shown among the texts, as they may be texts.
+* Between two looks nothing is open, so that no other process has to wait for this one.
+* A text may be seen late, after texts with a higher id, as where several receivers write to a
+  database.  After a prune, a new text may have the id of an earlier one.
+* With --follow, an error of reading is told once, and texts that came meanwhile are shown later.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ..ui.signals import UntilSignal
 _Text = InboundSMS | UnknownNotification
 
 _EVERY: Final = 1.0  # seconds between looks
-_LATE: Final = 60.0  # seconds for which a text may be seen later than another with a higher id ...
-_MOST: Final = 500  # ... which is looked for among as many
+_LATE: Final = 60.0  # seconds in which a text may still come late, and ...
+_MOST: Final = 500  # ... the number of shown texts among which it may come
 
 
 def show_inbox(named: Secret, *, follow: bool, show_numbers: bool, as_json: bool) -> None:
-    """Print the texts of the ledger `named`; to `follow` it is to go on until a signal."""
+    """Print the texts of the ledger `named`; with `follow` go on until a signal."""
     target = ledger_target(named)
 
     def show(text: _Text) -> None:
@@ -49,7 +49,10 @@ def show_inbox(named: Secret, *, follow: bool, show_numbers: bool, as_json: bool
 
     reading = _Reading(target, show)
     if follow:
-        with UntilSignal() as ending, suppress(BrokenPipeError):  # as where nobody reads on
+        with (
+            UntilSignal() as ending,
+            suppress(BrokenPipeError),
+        ):  # nobody reads the output
             _follow(reading, ending)
     else:
         reading.look()
@@ -70,7 +73,7 @@ class _Reading:
     """The texts of a ledger, each of which is shown once."""
 
     def __init__(self, target: LedgerTarget, show: Callable[[_Text], None]) -> None:
-        self._shown: dict[int, tuple[_Text, float]] = {}  # the last ones, and when, by ids
+        self._shown: dict[int, tuple[_Text, float]] = {}  # the last ones by id, and when
         self._target = target
         self._show = show
         self._version: object = None
@@ -82,14 +85,14 @@ class _Reading:
         return bool(self._shown)
 
     def look(self) -> None:
-        """Show what is new, or fail where the ledger cannot be read."""
+        """Show new texts; fail where the ledger cannot be read."""
         try:
             self._look()
         except LedgerError as error:
             fail(str(error))
 
     def look_again(self) -> None:
-        """Show what is new, or say why that cannot be read, once."""
+        """Show new texts; where the ledger cannot be read, say why, once."""
         before, self._problem = self._problem, None
         try:
             self._look()
@@ -120,7 +123,7 @@ class _Reading:
                 self._forget(now)
 
     async def _has_first(self, ledger: BaseLedger) -> bool:
-        """Return whether the text from which on is read is there yet, and not pruned."""
+        """Return whether the ledger still has the text from which it is read on."""
         if not self._shown:
             return True
         first = min(self._shown)
@@ -128,7 +131,7 @@ class _Reading:
         return page.rows[:1] == [(first, self._shown[first][0])]
 
     def _forget(self, now: float) -> None:
-        """Forget those before which none is seen any more; the last one is kept, to go on from."""
+        """Forget texts that are too old for a late one to come before; keep the last, to go on."""
         for id_ in sorted(self._shown)[:-1]:
             if len(self._shown) <= _MOST and self._shown[id_][1] > now - _LATE:
                 break

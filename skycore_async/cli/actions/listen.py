@@ -1,17 +1,17 @@
 """What `skycore listen` does: serve the postback URL of a ledger, and print what comes.
 
-Strategy: `PostbackReceiver` receives and stores, in the thread of its server, in
-which the ledger is opened.  Its handler keeps what came for the main thread, which prints it: a
-terminal that Ctrl-S has stopped, or a pipe that nobody reads, holds up no postback.  A ledger in
-a file is written by way of its inbox, so that others can have it open, before and after.
+Strategy: `PostbackReceiver` receives and stores postbacks in the thread of its server, where the
+ledger is opened.  The main thread prints what the receiver's handler keeps for it, so that no
+postback waits for a terminal that Ctrl-S has stopped or a pipe that nobody reads.  A ledger in a
+file is written through its inbox, so that other processes can have it open.
 
 Rules:
 
-* The ledger is opened once before the server starts, so that an error in it is
-  one line and no traceback of a thread.
+* The ledger is opened once before the server starts, so that an error in it is one line, and not
+  a thread's traceback.
 * The secret comes from the environment, and is not printed.
 * Numbers are masked, in texts from handsets as well, unless --show-numbers is given.
-* No more than `_MOST` wait to be printed; of those beyond that only their number is told.
+* At most `_MOST` notifications wait to be printed.  Of the others only the count is printed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def serve_postbacks(
 ) -> None:
     """Record postbacks in the ledger `named`, and print each, until a signal.
 
-    `shared` is told who opts out, and in again.
+    Opt-outs and opt-ins go onto the list `shared`.
     """
     with UntilSignal() as ending:
         target = ledger_target(named)
@@ -88,7 +88,7 @@ def _started(
     host: str,
     port: int,
 ) -> ServerThread:
-    """Return the server of the postback URL, which answers by then; fail where it cannot."""
+    """Start the server of the postback URL and return it; fail where it cannot start."""
     try:
         receiver = PostbackReceiver(
             ledger=target.to_receive(),
@@ -112,9 +112,9 @@ def _started(
 
 @attrs.frozen(kw_only=True)
 class _Way:
-    """Where postbacks go: into the ledger called `name`, in a file by way of an `inbox`.
+    """Where postbacks go: into the ledger called `name`, for a file through an `inbox`.
 
-    `holder` is who had the file open when that was asked.
+    `holder` is the process that had the file open when the command began, if any.
     """
 
     name: str
@@ -122,7 +122,7 @@ class _Way:
     holder: str | None = None
 
     def words(self) -> str:
-        """Return it in words."""
+        """Return the way in words."""
         if self.inbox is None:
             return f"go to {self.name}"
         if self.holder is None:
@@ -134,7 +134,7 @@ class _Way:
 
 
 def _check_ledger(target: LedgerTarget) -> _Way:
-    """Open it and close it again, and return where postbacks go."""
+    """Open and close the ledger as a test, and return where postbacks go."""
 
     async def open_and_close() -> _Way:
         async with target.to_receive() as ledger:
@@ -166,7 +166,7 @@ class _NotificationPrinter:
         self.count = 0
         self._shared = shared
         self._show = show
-        # STARTs by identity, the first ones first: when each came, and whether it was told.
+        # STARTs by identity, oldest first: when each came, and whether it is on the list.
         self._starts: dict[bytes, tuple[float, bool]] = {}
         self._waiting: deque[Notification] = deque()
         self._missed = self._missed_told = 0
@@ -198,10 +198,10 @@ class _NotificationPrinter:
             self._starts[identity] = (came, True)
 
     def print_waiting(self) -> bool:
-        """Print what waits, and return whether anybody reads it.
+        """Print the notifications that wait; return False once nobody reads the output.
 
-        Each is recorded: that it cannot be written, as on a full disk, is no reason to take in
-        no more.
+        Any other error of printing, as on a full disk, ends nothing: the notifications are
+        recorded, and more are taken in.
         """
         try:
             while self._waiting:
@@ -240,9 +240,10 @@ def _as_line(show_numbers: bool) -> Callable[[Notification], None]:
 
 
 def _is_coloured() -> bool:
-    """Return whether a line may have colours, as a table may, which is asked for once.
+    """Return whether a line may have colours, by the same rule as a table.
 
-    A table's own way to print takes a fifth of the time of a postback, and Skycore waits for it.
+    Lines are not printed as tables: that takes a fifth of the time of a postback, and Skycore
+    waits for the answer.
     """
     out = console()
     return out.is_terminal and not out.no_color

@@ -2,15 +2,15 @@
 
 Rules:
 
-* A number is masked on the screen but for its last four digits, unless --show-numbers is
-  given; a file that was asked for by name has it whole, as it is to be read again.
-* A file is read to its end before anything of it goes onto the list, and what is wrong with a
-  row is told with its line.
-* Of a file a person is asked first, as the wrong one is not taken back: who of it says STOP, or
-  had said so to a ledger, cannot be told apart from it later.  Where nobody can be asked it is put
-  onto the list, as that costs no fine.
-* What a ledger has of its numbers comes onto the list with its own time, since it may be told
-  again at every import: what was clearly said after it stays.
+* On the screen a number is masked but for its last four digits, unless --show-numbers is given.
+  An exported file has whole numbers, so that it can be imported again.
+* A file is read to its end before any of its numbers goes onto the list.  An error in a row is
+  told with its line.
+* The user is asked before a file is imported, as a wrong file cannot be taken back: later nothing
+  tells its numbers from those that said STOP.  Where nobody can be asked the numbers are put onto
+  the list, as that is the safe side.
+* Entries of a ledger keep their own times, since a ledger may be imported again and again: an
+  entry that is clearly later stays.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _DRY: Final = "This was a dry run: nothing was changed."
 
 
 def the_list(given: str | None) -> OptOutList:
-    """Return the list that was named, else the user's own, or fail for `none`."""
+    """Return the list that was named, else the user's own; fail for `none`."""
     return list_of(given) or fail("there is no list to look at: --opt-outs names one")
 
 
 def show_list(shared: OptOutList, *, show_numbers: bool, as_json: bool) -> None:
-    """Print who may not be sent to, and since when."""
+    """Print the numbers that have opted out, and since when."""
     try:
         count = 0
         for entry in shared.opted_out():
@@ -74,7 +74,7 @@ def show_list(shared: OptOutList, *, show_numbers: bool, as_json: bool) -> None:
 def set_opted_out(
     shared: OptOutList, given: Iterable[str], reader: NumberReader | None, *, out: bool
 ) -> None:
-    """Put numbers onto the list, or take them off it, all of them or none."""
+    """Put all of these numbers onto the list, or take all off it; none where one is invalid."""
     try:
         numbers = {each: number(each, reader) for each in given}
     except InvalidMessage as error:
@@ -91,7 +91,7 @@ def import_any(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Put the numbers of a CSV file onto the list, or what a ledger or a database has of them."""
+    """Put the numbers of a CSV file, or the entries of a ledger, onto the list."""
     if is_dsn(named.reveal()) or _is_database(named.reveal()):
         _import_ledger(shared, named, dry_run=dry_run)
     else:
@@ -100,9 +100,9 @@ def import_any(
 
 
 def _is_database(file: str) -> bool:
-    with suppress(OSError):  # which is said where it is read as a CSV
+    with suppress(OSError):  # told when the file is read as CSV
         path = Path(file)
-        if path.is_file():  # and no pipe, which can be read once
+        if path.is_file():  # not a pipe, which can be read only once
             with path.open("rb") as opened:
                 return opened.read(len(MAGIC)) == MAGIC
     return False
@@ -147,7 +147,7 @@ def _import_file(
     dry_run: bool,
     asks: bool,
 ) -> None:
-    """Put the numbers of a CSV file onto the list; fail where it has rows that are none."""
+    """Put the numbers of a CSV file onto the list; fail where a row has no valid number."""
     try:
         with copied(file) as copy:
             sheet = Sheet(copy, name_of(file))
@@ -183,7 +183,7 @@ def _import_file(
 
 
 def export_file(shared: OptOutList, file: Path) -> None:
-    """Write who may not be sent to as CSV, to a file or to standard output."""
+    """Write the numbers that have opted out as CSV, to a file or to standard output."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("number", "since"))
@@ -212,7 +212,7 @@ def _change(
     dry_run: bool = False,
     asks: bool = False,
 ) -> None:
-    """Put onto the list, or take off it, numbers by how they are written."""
+    """Put numbers onto the list, or take them off; `numbers` has them by how they are written."""
     now = time.time()
     asked = {*numbers.values()}
     try:
@@ -239,7 +239,7 @@ def _ask_to_put_on(asked: int, on_it: int, where: str) -> None:
 
 
 def _changed(asked: int, on_it: int, where: str, *, out: bool, dry_run: bool) -> str:
-    """Return what became of so many numbers, of which so many were on the list before."""
+    """Describe the change of so many numbers, of which so many were on the list before."""
     count = number_of(asked, "number")
     if dry_run:
         return f"{count} would be put on {where}: {on_it:,} of them on it already. {_DRY}"
@@ -250,7 +250,7 @@ def _changed(asked: int, on_it: int, where: str, *, out: bool, dry_run: bool) ->
 
 
 def _tell_ten_digits(numbers: Mapping[str, str]) -> None:
-    """Say which numbers are perhaps meant as American, and are now those of another country."""
+    """Warn of numbers that may be American, and were taken as numbers of another country."""
     ten = [digits for written, digits in numbers.items() if is_perhaps_american(digits, written)]
     if ten:
         have = "number has" if len(ten) == 1 else "numbers have"

@@ -1,11 +1,11 @@
-"""What `skycore prune` does: say what is old, ask, and have the ledger forget it.
+"""What `skycore prune` does: count what is old, ask, and have the ledger forget it.
 
 Rules:
 
-* Nothing is forgotten without a yes, on a terminal or by --yes; what is counted for the question
-  is read without changing anything, whoever uses the ledger.
-* Where nothing is old it is done all the same: one that was broken off may have something left
-  to do that no count shows.
+* Nothing is forgotten without a yes on a terminal, or --yes.  The count for the question changes
+  nothing, and may be read while other processes use the ledger.
+* Pruning is done also where nothing is old: an earlier prune that was interrupted may have left
+  work that no count shows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..ui.output import Exit, emit, fail, number_of, say
 
 @attrs.frozen(kw_only=True)
 class PruneOptions:
-    """What the user asked for."""
+    """The options, by their names."""
 
     older_than: timedelta
     is_dry_run: bool
@@ -60,7 +60,7 @@ def prune(named: Secret, options: PruneOptions, *, as_json: bool) -> Exit:
             return Exit.DONE
         _ask(found, before)
     try:
-        # Which was said to be from before then, however long nobody answered.
+        # The question named this time, however long the answer took.
         age = max(options.older_than, timedelta(seconds=time.time() - before))
         done = anyio.run(_prune, target, age)
     except LedgerError as error:
@@ -92,7 +92,10 @@ def _ask(found: Pruned, before: float) -> None:
 
 
 async def _prune(target: LedgerTarget, older_than: timedelta) -> Pruned | LedgerError:
-    """Return what came of it, or what broke it off; raises LedgerError where it cannot begin."""
+    """Return the result, or what interrupted it.
+
+    Raises LedgerError where pruning cannot begin.
+    """
     async with target.to_write() as ledger:
         try:
             return await ledger.prune(older_than=older_than)

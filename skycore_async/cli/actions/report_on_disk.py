@@ -1,9 +1,8 @@
-"""A sending report that was downloaded by hand, and what is said of it.
+"""A sending report that was downloaded by hand, and what the user says about it.
 
-Rules:
-
-* When it was made is the caller's word, or what the report itself shows: the time of a file is
-  that of its last copy.  So it can only make a report older than it is said to be.
+Rule: when the report was made is what the user says, or what the report itself shows.  The time
+of the file is that of its last copy, so it can only show that a report is older than the user
+says.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _AT_A_TIME: Final = 64 * 1024
 
 @attrs.frozen
 class ReportOnDisk:
-    """A report in a file or on standard input, about `since` to `until`, made at `made`."""
+    """A report in a file or on standard input, asked for `since` to `until`, made at `made`."""
 
     path: Path
     since: datetime | None = attrs.field(default=None, kw_only=True)
@@ -39,12 +38,12 @@ class ReportOnDisk:
 
     @property
     def made_by(self) -> datetime | None:
-        """When it was made, by the caller's word; None where only the report shows it."""
+        """When the report was made, as the user says; None where the user does not say."""
         return None if self.made is None else min(self.made, self._written())
 
     @property
     def most(self) -> ReportPeriod:
-        """What it may be about, and when it may have been made, for all that was said of it."""
+        """The longest period, and the latest time of making, that the user leaves open."""
         made = self.made_by or self._written()
         return ReportPeriod(
             since=-math.inf if self.since is None else self.since.timestamp(),
@@ -53,14 +52,17 @@ class ReportOnDisk:
         )
 
     def _written(self) -> datetime:
-        """Return the latest time at which it can have been made: it was written by then."""
+        """Return the latest time at which the report can have been made: that of the file."""
         now = datetime.now(UTC)
         if self.path == STANDARD_INPUT:
             return now
         return min(now, datetime.fromtimestamp(self.path.stat().st_mtime, UTC))
 
     async def messages(self) -> AsyncIterator[ReportedMessage]:
-        """Read it, compressed or not; ReportError at the end where it is not all of a report."""
+        """Yield the messages of the report, compressed or not.
+
+        Raises ReportError at the end where the report is not complete.
+        """
         unpacked, reader = Unpacked(), ReportReader()
         with _opened(self.path) as file:
             while chunk := file.read(_AT_A_TIME):

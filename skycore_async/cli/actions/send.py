@@ -1,12 +1,12 @@
 """What `skycore send` does: send one message, and print what came of it.
 
-Strategy: a table by verdict says what is printed of an error, and is the exit code; what was
-refused here has one of its own, by the kind of outcome that it is.
+Strategy: a table by verdict has the words for an error and the exit code.  Messages that were
+refused here have a table of their own, by the kind of outcome.
 
 Rules:
 
-* Once there is an outcome, nothing that fails after it changes what is printed.
-* Where the ledger or the client could not be set up, there is no outcome: that is wrong usage.
+* Once there is an outcome, no later failure changes what is printed.
+* Where the ledger or the client cannot be set up, there is no outcome: that is wrong usage.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ..ui.output import Exit, emit, fail, print_outcome, say
 
 @attrs.frozen(kw_only=True)
 class FailureWords:
-    """What is said of a message that was not accepted; `words` has a place for the error's own."""
+    """The words for a message that was not accepted; `words` has a place for the error's text."""
 
     outcome: str
     code: Exit
@@ -54,7 +54,7 @@ _SAFE: Final = FailureWords(
 _NOT_SENT: Final = FailureWords(outcome="not_sent", code=Exit.NOT_SENT, words="not sent: {}")
 _NOT_SET_UP: Final = FailureWords(outcome="not_sent", code=Exit.USAGE, words="not sent: {}")
 
-# What is said by the verdict of an outcome, but for `REFUSED_HERE`.
+# The words by verdict, except for `REFUSED_HERE`.
 BY_VERDICT: Final[Mapping[Verdict, FailureWords]] = {
     Verdict.REJECTED: _REFUSED,
     Verdict.ACCOUNT_REFUSED: _REFUSED,
@@ -100,8 +100,7 @@ def send_message(
 ) -> None:
     """Send a message, and print its number and tracking id; end the program where it failed.
 
-    `named` is the ledger that is to know of it, a file or a DSN, and `shared` the list of who
-    may not be sent to.
+    `named` is the ledger to record it in, a file or a DSN, and `shared` the list of opt-outs.
     """
     ledger = None if named is None else ledger_target(named)
     try:
@@ -154,7 +153,7 @@ async def _send(
             except SkycoreError as error:
                 outcome = error
     except Exception:
-        # What fails in closing says nothing of the message.
+        # A failure of closing says nothing about the message.
         if outcome is None:
             raise
     if isinstance(outcome, Accepted):
@@ -163,7 +162,7 @@ async def _send(
 
 
 async def _check_opt_out(to: str, reader: NumberReader | None, shared: OptOutList) -> None:
-    """Raise RecipientOptedOut where the number is on the list, by whichever of its names."""
+    """Raise RecipientOptedOut where the number is on the list, in any of its spellings."""
     asked = number(to, reader)
 
     def is_on_it() -> bool:
@@ -179,7 +178,7 @@ def _revealed(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def words_for(error: SkycoreError) -> FailureWords:
-    """Return what is said of a message by what came of it."""
+    """Return the words for an outcome."""
     if error.verdict is Verdict.REFUSED_HERE:
         return REFUSED_HERE[failure_kind(error)]
     return BY_VERDICT[error.verdict]
@@ -210,7 +209,7 @@ def _fail(
 
 
 def _where(message: dict[str, Any], ledger: LedgerTarget | None) -> str:
-    """Return how to see what becomes of a message in doubt."""
+    """Say how to see what becomes of a message in doubt."""
     if ledger is None:
         return ""
     named = ["--key", message["key"]] if message["key"] else ["--state", "in_doubt"]

@@ -1,10 +1,10 @@
-"""What `skycore settle` does: hold a ledger's doubts against a report, and say what came of it.
+"""What `skycore settle` does: compare a ledger's doubts with a report, and print the result.
 
 Rules:
 
 * A ledger that does not exist is an error, and is not created.
-* What a report lists counts, also where it turns out not to be all of one.
-* The exit code is that of a doubt where there is one, whatever else there is to say.
+* A message that a report lists was sent, even where the report turns out to be incomplete.
+* Where a doubt is left, the exit code is that of a doubt, whatever else happened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .report_on_disk import ReportOnDisk
 
 @attrs.frozen(kw_only=True)
 class SettleOptions:
-    """When the lack of a message is proof, and whether anything is written."""
+    """When absence from a report is proof, and whether anything is written."""
 
     after: float
     trust_absence: bool
@@ -42,10 +42,10 @@ class SettleOptions:
 
 @attrs.frozen(kw_only=True)
 class SettleEnd:
-    """What came of settling.
+    """The result of settling.
 
-    `would_prove` is which period a report would have to be about to prove more, and of how many,
-    where the one at hand may be about that; `periods` are those that another is needed of.
+    `would_prove` is a period for which the report at hand may have been asked, and with which it
+    would prove more, and of how many messages.  `periods` are those that need another report.
     """
 
     settlement: Settlement
@@ -54,7 +54,7 @@ class SettleEnd:
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code for the worst that is left."""
+        """The exit code for the worst that happened."""
         table = (
             (bool(self.settlement.open), Exit.IN_DOUBT),
             (bool(self.settlement.problems), Exit.NOT_ALL_WELL),
@@ -73,7 +73,7 @@ def settle_by_request(
 ) -> Exit:
     """Settle by the reports that Skycore gives, print what came of it, and return the exit code.
 
-    `client` is what the client takes; the key in it is a Secret.
+    `client` has the arguments of the client; the key among them is a Secret.
     """
 
     async def ask(ledger: BaseLedger) -> SettleEnd:

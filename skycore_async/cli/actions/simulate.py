@@ -1,7 +1,7 @@
 """What `skycore simulate` does: run a simulator, and print what it is asked to send.
 
-Rule: texts are shown, as whoever tries something out looks for them; numbers, which may be
-those of real people in a real file, are masked unless they are asked for.
+Rule: texts are shown, since a user who tries something out looks for them.  Numbers may be those
+of real people, and are masked unless --show-numbers is given.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _introduce(simulator: Simulator, faults: str, *, as_json: bool) -> None:
 
 
 class _Printed:
-    """The messages that were printed, each in a line with what was billed up to it."""
+    """Prints messages, each in a line with the number billed so far."""
 
     def __init__(
         self, behaviours: Mapping[str, Behaviour], *, show_numbers: bool, as_json: bool
@@ -129,7 +129,7 @@ def _as_it_is(number: str) -> str:
 def _follow(simulator: Simulator, ending: UntilSignal, printed: _Printed) -> None:
     requests = 0
     for _ in ending.polls():
-        # Copying the log of messages costs time, so only when there are new ones.
+        # The log is copied only when there are new messages: copying takes time.
         if simulator.requests == requests:
             continue
         requests = simulator.requests
@@ -138,13 +138,13 @@ def _follow(simulator: Simulator, ending: UntilSignal, printed: _Printed) -> Non
 
 
 def _outcome(message: ReceivedMessage) -> str:
-    """Return whether a message was taken, and the code of its answer where it failed."""
+    """Return whether a message was taken, with the code of its answer, if that has one."""
     done = "taken" if message.taken else "refused" if message.code else "not taken"
     return f"{done} {message.code}" if message.code else done
 
 
 def _meaning(message: ReceivedMessage, behaviours: Mapping[str, Behaviour]) -> str:
-    """Return why, where its code or its number has a meaning."""
+    """Return the meaning of its code or of its number, if there is one."""
     if message.code in API_ERRORS:
         return API_ERRORS[message.code].meaning
     behaviour = behaviours.get(message.to[-4:])

@@ -2,11 +2,11 @@
 
 Rules:
 
-* A ledger that does not exist is an error, and is not created.  One that another
-  process has open is read all the same.
+* A ledger that does not exist is an error, and is not created.  A ledger that another process has
+  open can be read.
 * A number is masked wherever it stands, also in a key and in Skycore's ERRORINFO,
   unless --show-numbers is given.
-* A list is printed as it is read: a ledger may have a million messages.
+* A list is printed while it is read: a ledger may have a million messages.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ..ui.times import iso_time, time_of
 T = TypeVar("T")
 
 _PROVEN: Final = "proven not sent: Skycore's own report of what it sent lacks it"
-# What the fields of a row are called in JSON.
+# The names of a row's fields in JSON.
 NAMES: Final = [{"from_": "from", "started_at": "began"}.get(n, n) for n in MessageLine._fields]
 _JSON_ROW: Final = "{" + ", ".join(f"{json.dumps(name)}: %s" for name in NAMES) + "}"
 _json_of_text: Final = json.JSONEncoder().encode
@@ -78,7 +78,7 @@ def show_status(
 
 
 def show_summary(summary: Summary, target: LedgerTarget) -> None:
-    """Print the counts of a ledger, as they were read before."""
+    """Print the counts of a ledger, which were read before."""
     _Printer(show_numbers=False, as_json=False).summary(summary, target)
 
 
@@ -111,7 +111,7 @@ class _Printer:
         self._as_json = as_json
 
     def summary(self, summary: Summary, target: LedgerTarget) -> None:
-        """Print the counts, and how far campaigns are where there can be any."""
+        """Print the counts, and the progress of campaigns where the ledger can have any."""
         campaigns = target.campaigns()
         if self._as_json:
             states = {state: summary.states.get(state, 0) for state in MessageState}
@@ -135,12 +135,12 @@ class _Printer:
             say(f"  {shlex.join(['skycore', 'settle', target.argument])}")
 
     def lines(self, rows: Sequence[MessageLine]) -> None:
-        """Print some of many messages, all at once: each by itself would cost as much again."""
+        """Print several messages at once, which takes half the time of one by one."""
         line = json_line_of if self._as_json else _line_of
         say_lines(line(self._facts_of(row)) for row in rows)
 
     def message(self, delivery: Delivery) -> None:
-        """Print all of one message."""
+        """Print everything about one message."""
         facts = self._facts(delivery)
         if self._as_json:
             emit({**facts, "events": [self._event(event) for event in delivery.events]})
@@ -158,7 +158,7 @@ class _Printer:
     def _show_events(self, events: tuple[Notification, ...]) -> None:
         headings, row = NotificationRow.headings(), row_of if self._show_numbers else masked_row
         rows = [dict(zip(headings, row(event).cells(), strict=True)) for event in events]
-        # The message's own number and tracking id stand above.
+        # The message's own number and tracking id are printed above.
         columns = [name for name in headings if name not in {"number", "tracking id"}]
         show_table(console(), columns, [[row[name] for name in columns] for row in rows])
 
@@ -173,7 +173,7 @@ class _Printer:
         return self._shown(facts)
 
     def _shown(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Complete what is shown of a message, and mask its number, in the place that it has."""
+        """Complete the facts of a message in place, and mask its number."""
         if facts["state"] == MessageState.IN_DOUBT:
             facts["info"] = facts["info"] or ENDED_MEANWHILE
         if facts["state"] == MessageState.NOT_SENT and facts["settled_by"] == BY_REPORT:
@@ -192,7 +192,7 @@ class _Printer:
 
 
 def json_line_of(facts: Mapping[str, Any]) -> str:
-    """Return a row as `json.dumps` has it, which takes three times as long for so few values."""
+    """Return a row as `json.dumps` would, in a third of its time."""
     return _JSON_ROW % tuple(
         [
             _json_of_text(value) if type(value) is str else "null" if value is None else str(value)
@@ -213,7 +213,7 @@ def _not_sent_words(summary: Summary) -> str:
 
 
 def _tables_of(summary: Summary) -> Mapping[str, list[tuple[str, int, str]]]:
-    """Return the counts as tables: a name, how many, and what the name means."""
+    """Return the counts as rows of tables: a name, a count, and what the name means."""
     meanings = {code: error.meaning for code, error in API_ERRORS.items()}
     states = [(state.value, summary.states.get(state, 0), "") for state in MessageState]
     most_first = sorted(summary.codes.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -2,16 +2,16 @@
 
 Rules:
 
-* After the first signal nothing more starts; what is in flight is waited for, and
-  the chunks are given back.  The second ends the process at once: what was in flight
-  is in doubt, and other workers take the chunks when the lease has run out.
-* In the end it prints what it did, also where the database refused it; `skycore
-  status` shows how far campaigns are.
-* What is told on the way is printed beside: a terminal that is stopped holds up no message.
-* The list of who may not be sent to is shared with the database meanwhile, as `bulk` does.
-* Doubt is the worst that a worker can end with, and is its exit code, also where others
-  met it, and the campaign was halted for it.  So is what it could not write: whatever it is
-  told here, it is doubt in the database.
+* After the first signal nothing more starts: the worker waits for the messages in flight, and
+  gives its chunks back.  The second signal ends the process at once: the messages in flight are in
+  doubt, and other workers take the chunks when the lease has run out.
+* At its end the worker prints what it did, also where the database failed.  `skycore status` shows
+  the progress of campaigns.
+* News is printed in a thread of its own: a stopped terminal holds up no message.
+* The list of opt-outs is shared with the database meanwhile, as `bulk` does.
+* Doubt is the worst result of a worker, and decides its exit code, also where other workers met it
+  and the campaign was halted for it.  An outcome that could not be written counts as a doubt,
+  since it is one in the database.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RATE_NAME: Final = "account"  # the name of the rate that all workers of a data
 
 @attrs.frozen(kw_only=True)
 class WorkerOptions:
-    """What was asked for, by the names of the options."""
+    """The options, by their names."""
 
     rate: float | None
     burst: int
@@ -61,9 +61,9 @@ class WorkerOptions:
 
 @attrs.frozen(kw_only=True)
 class WorkerEnd:
-    """How a worker ended: what it did, and what ended it before its time.
+    """How a worker ended: what it did, and what ended it early.
 
-    `unwritten` is how many outcomes the database was away for.
+    `unwritten` counts the outcomes that could not be written, as the database was away.
     """
 
     counters: WorkerCounters
@@ -73,7 +73,7 @@ class WorkerEnd:
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code for the worst that there is."""
+        """The exit code for the worst that happened."""
         is_doubt = self.counters.in_doubt > 0 or self.counters.is_outage or self.unwritten > 0
         table = (
             (is_doubt, Exit.IN_DOUBT),
@@ -189,7 +189,7 @@ def _print_doubt() -> None:
 
 
 async def _print_progress(counters: WorkerCounters) -> None:
-    """Print a line every few seconds, where something was done since the last."""
+    """Print a line every few seconds, if something was done since the last one."""
     before = ""
     while True:
         await anyio.sleep(_EVERY)
