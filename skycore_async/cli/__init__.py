@@ -2,10 +2,10 @@
 
 Rules:
 
-* A program that Ctrl-C ends says so in words, however often and whenever it is pressed.  Until a
-  command hears signals, and again once it has ended, that is for whoever calls it to see to.
-* Who closes standard input or output, as some that run others in the background do, has nothing
-  to be read or to be shown: a command goes on as with /dev/null there.
+* A program that is ended by Ctrl-C says so, however often and whenever it is pressed.  This module
+  does that before a command hears signals, and after the command has ended.
+* Where standard input or output is closed, as by some programs that run others in the background,
+  a command goes on as with /dev/null.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
         skycore(prog_name="skycore")
     except ImportError as error:
         sys.exit(f"skycore: {error}")
-    except KeyboardInterrupt:  # while modules are imported, or as the words of another are said
+    except KeyboardInterrupt:  # while modules are imported, or an earlier Ctrl-C is reported
         _end_at_the_next()
         sys.stderr.write("skycore: interrupted\n")
         sys.exit(130)
@@ -33,12 +33,12 @@ def main() -> None:
 
 
 def _end_at_the_next() -> None:
-    """Have another Ctrl-C end the process where it stands, which has nothing left to do."""
+    """Have another Ctrl-C end the process at once: nothing is left to do."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _open_what_is_closed() -> None:
-    """Have all three streams: also so that no other file takes the place of one."""
+    """Open the standard streams that are closed, so that no other file takes their place."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)

@@ -1,13 +1,12 @@
 """The commands of `skycore`: their names, in order, and how each is loaded.
 
-Strategy: the group has a table of names and lines of help.  The module of a
-command is imported when the command runs or its own help is printed, so that
-`skycore --help` loads none.
+Strategy: the group has a table of names and lines of help.  A command's module is imported when
+the command runs or its own help is printed, so that `skycore --help` loads none.
 
 Rules:
 
-* A module in `commands/` has one click command, which is called as the module is, with a
-  hyphen for each underscore.
+* A module in `commands/` has one click command, with the name of the module, but hyphens for
+  underscores.
 * Errors that any command can meet are handled here: an extra that is not
   installed, Ctrl-C, a stream that cannot hold a character, a full disk, a path that cannot be.
 """
@@ -77,7 +76,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that was typed, or fail with the name that was likely meant."""
+        """Return the command that was typed; fail with the name that was likely meant."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -110,7 +109,7 @@ class Commands(click.Group):
         try:
             with as_one_interrupt():
                 return self._invoke(ctx)
-        except KeyboardInterrupt:  # also a second one, as what the first means is being said
+        except KeyboardInterrupt:  # also a second one, while the first is reported
             fail("interrupted", Exit.INTERRUPTED)
 
     def _invoke(self, ctx: click.Context) -> Any:
@@ -125,10 +124,10 @@ class Commands(click.Group):
                 drop_unwritten()
                 why = "the output, or a file that goes with it, could not be written"
                 fail(f"a disk is full: {why}", Exit.NOT_ALL_WELL)
-            if error.filename is None:  # as of a pipe that nobody reads
+            if error.filename is None:  # as for a pipe that nobody reads
                 raise
             fail(f"{error.filename}: {error.strerror}")
-        except UnicodeEncodeError:  # of what is typed alone: all else is read as UTF-8
+        except UnicodeEncodeError:  # only of arguments: everything else is read as UTF-8
             fail("an argument is not all text in UTF-8")
 
 
@@ -157,8 +156,8 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="skycore")
 def skycore() -> None:
     """Set up what all commands write to."""
-    if not logging.getLogger().handlers:  # else the log is that of a program that calls a command
-        # The commands say themselves what the SDK warns of.
+    if not logging.getLogger().handlers:  # else a program that calls a command has set up its log
+        # The commands tell the user themselves what the SDK warns of.
         logging.basicConfig(level=logging.ERROR, handlers=[LogBeside(logging.ERROR)])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

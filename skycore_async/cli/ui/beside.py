@@ -1,7 +1,7 @@
-"""Printing beside messages that are under way.
+"""Printing in threads, while messages are under way.
 
-Rule: a terminal that Ctrl-S has stopped, or a pipe that nobody reads, holds up the printing and
-nothing else: neither messages nor postbacks.
+Rule: a terminal that Ctrl-S has stopped, or a pipe that nobody reads, holds up only the printing,
+and neither messages nor postbacks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 async def print_beside(show: Callable[[], None]) -> None:
-    """Print in a thread, so that nobody waits for the reader but who awaits this.
+    """Print in a thread: only the caller of this waits for the reader.
 
     A cancelled caller does not wait for what is being printed.
     """
@@ -30,7 +30,7 @@ async def print_beside(show: Callable[[], None]) -> None:
 
 
 async def announce_beside(*lines: str) -> None:
-    """Print lines that tell of what goes on, in a thread, as `print_beside` does."""
+    """Print lines of news in a thread, as `print_beside` does."""
 
     def show() -> None:
         for line in lines:
@@ -40,9 +40,9 @@ async def announce_beside(*lines: str) -> None:
 
 
 class Beside(Generic[T]):
-    """Show what it is given, in that order, from a thread of its own: who gives waits for nobody.
+    """Show things in order from a thread of its own, so that the caller does not wait.
 
-    Leaving it waits until all is shown: it is left once nothing is under way any more.
+    Leaving it waits until all is shown, so leave it when no message is under way any more.
     """
 
     def __init__(self, show: Callable[[T], object]) -> None:
@@ -58,7 +58,7 @@ class Beside(Generic[T]):
         self.close()
 
     def give(self, one: T) -> None:
-        """Have it shown, once what was given before it is."""
+        """Have a thing shown after those that were given before."""
         self._given.put((one,))
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Beside(Generic[T]):
 
 
 class LogBeside(logging.Handler):
-    """Write the log to standard error, from a `level` on, beside what it tells of."""
+    """A log handler that writes records of at least `level` to standard error, in a thread."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -92,7 +92,7 @@ class LogBeside(logging.Handler):
 
 @contextmanager
 def with_news() -> Iterator[None]:
-    """Write meanwhile what the log tells of below a warning, as why nothing happens for long."""
+    """Write the log below warnings, too, while this is open, as why nothing happens for long."""
     news = LogBeside(logging.INFO)
     news.addFilter(lambda record: record.levelno == logging.INFO)
     level = log.logger.level

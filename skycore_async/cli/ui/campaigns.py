@@ -1,4 +1,4 @@
-"""How far campaigns are, for people."""
+"""The progress of campaigns, for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COLUMNS = ("campaign", "state", "messages", "to send", "in doubt", "chunks", "w
 
 
 def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
-    """Print a table of campaigns, and why those that halted did so."""
+    """Print a table of campaigns, and why halted campaigns were halted."""
     if not campaigns:
         say("No campaign was loaded.")
         return
@@ -39,7 +39,7 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
 
 def say_what_stops_it(state: str) -> None:
     """Print on standard error how to go on with a campaign that is paused or halted."""
-    if state == "halted":  # perhaps for what is mended by nothing
+    if state == "halted":  # perhaps for a reason that cannot be mended
         to_do = "`skycore status DSN` says why, and how to go on."
     else:
         to_do = "`skycore cluster resume` goes on."

@@ -1,6 +1,6 @@
 """Questions that a command asks on a terminal before it does what cannot be undone.
 
-Rule: without a terminal nothing of that is done, unless --yes says so.
+Rule: without a terminal it is not done, unless --yes is given.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .output import Exit, fail, say
 
 
 def has_terminal() -> bool:
-    """Return whether somebody can be asked."""
+    """Return whether the user can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -24,14 +24,14 @@ def need_terminal(otherwise: str) -> None:
 
 
 def confirm(question: str, *, otherwise: str) -> None:
-    """Ask for a yes, and fail where it is a no, or nobody can be asked."""
+    """Ask for a yes; fail where the answer is no, or nobody can be asked."""
     need_terminal(otherwise)
     if not is_agreed(question, otherwise=otherwise):
         fail(otherwise, Exit.NOT_SENT)
 
 
 def is_agreed(question: str, *, otherwise: str) -> bool:
-    """Ask, and return the answer; fail where Ctrl-C or the end of the input is all that comes."""
+    """Ask, and return whether the answer is yes; fail at Ctrl-C or the end of the input."""
     try:
         return click.confirm(question, err=True)
     except click.Abort:

@@ -2,7 +2,7 @@
 
 Needs the extra `postgres`.
 
-Rule: a DSN may hold a password, so that the database's own name is shown in its place.
+Rule: a DSN may contain a password, so the database's own name is shown in its place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def name_of_database(dsn: Secret) -> str:
-    """Return what the database is called without its password, or fail where the DSN is none."""
+    """Return the name of the database, without a password; fail where the DSN is invalid."""
     try:
         return Database(dsn.reveal()).name
     except ConfigurationError as error:
@@ -78,15 +78,15 @@ class LedgerDatabase:
         return PostgresLedger(self._dsn.reveal())
 
     def to_receive(self) -> PostgresLedger:
-        """Return what takes postbacks in for the ledger, which is itself: many can have it."""
+        """Return the ledger itself to take postbacks in, as many processes can have it open."""
         return self.to_write()
 
     def to_read(self) -> PostgresLedgerView:
-        """Return the ledger to open and read, which a role that can only read may."""
+        """Return the ledger to open and read; a role that can only read is enough."""
         return PostgresLedgerView(Database(self._dsn.reveal()))
 
     def version(self) -> object:
-        """Return a value that is another each time: others may have written since."""
+        """Return a new value each time: other processes may have written since."""
         return object()
 
     def check(self) -> None:
@@ -102,11 +102,11 @@ class LedgerDatabase:
         return False
 
     def has_campaign(self, name: str) -> bool:
-        """Return whether a campaign of that name was loaded, or fail as `campaigns` does."""
+        """Return whether a campaign of that name was loaded; fail as `campaigns` does."""
         return with_connection(
             self._dsn, lambda it: is_loaded(it, name), connect=Database.open_to_read
         )
 
     def campaigns(self) -> list[CampaignProgress]:
-        """Return how far campaigns are, or fail where the database cannot be asked."""
+        """Return the progress of campaigns; fail where the database cannot be asked."""
         return with_connection(self._dsn, progress, connect=Database.open_to_read)

@@ -2,9 +2,9 @@
 
 Rules:
 
-* A DSN may hold a password: it is never shown, the database's own name is.  So it is a
-  `Secret` from where it is read to where it is used, and no frame of a traceback has it.
-* It may come from SKYCORE_DSN, where others on the machine do not see it.
+* A DSN may contain a password, so the database's own name is shown in its place.  It is a `Secret`
+  from where it is read to where it is used, and in no frame of a traceback.
+* It may come from SKYCORE_DSN, where other users of the machine do not see it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .output import NO_STREAM, fail
 
 ENVIRONMENT: Final = "SKYCORE_DSN"
 _SCHEMES: Final = ("postgresql://", "postgres://")
-# Of a DSN, however it is mistyped: a word of libpq, a scheme, a password before a host.
+# What a DSN has even if it is mistyped: a keyword of libpq, a scheme, a password and host.
 _SIGNS: Final = re.compile(r"=|://|:.*@|^\s*(?:postgres|pgsql|psql)\w*[:/]", re.IGNORECASE)
 _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")  # as paths on Windows begin
 
 
 def is_dsn(text: str) -> bool:
-    """Return whether a text names a database and no file.
+    """Return whether a text names a database, and not a file.
 
-    A text that is mistyped does, too: it may hold a password, and is not to be shown.
+    A mistyped DSN counts as one: it may contain a password, and must not be shown.
     """
     has_signs = _SIGNS.search(_DRIVE.sub("", text, count=1)) is not None
     return text.startswith(_SCHEMES) or (has_signs and not _is_there(text))
@@ -71,7 +71,7 @@ def _is_there(path: str) -> bool:
 
 
 def dsn_of(given: Secret | None) -> Secret:
-    """Return the DSN that was given, or the one of the environment, or fail."""
+    """Return the given DSN, else that of the environment; fail where there is none."""
     if given is not None and given.reveal():
         return given
     dsn = Secret(os.environ.get(ENVIRONMENT, ""))
@@ -81,7 +81,7 @@ def dsn_of(given: Secret | None) -> Secret:
 
 
 def dsn_and_names(arguments: Sequence[Secret], *, names: str) -> tuple[Secret, list[str]]:
-    """Return the DSN, given first or by the environment, and the arguments after it.
+    """Return the DSN, the first argument or that of the environment, and the other arguments.
 
     `names` says what those arguments are; more or fewer of them end the program.
     """

@@ -1,6 +1,6 @@
-"""Help with whole words: an option such as --show-numbers is on one line, to be read and copied.
+"""Help with unbroken words, so that an option such as --show-numbers can be read and copied.
 
-Strategy: while click wraps a text, hyphens stand as ones that no line ends at.
+Strategy: while click wraps a text, hyphens are replaced by non-breaking ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _joined(text: str) -> str:
 
 
 class WholeWords(click.HelpFormatter):
-    """Write help as click does, but for what it does at hyphens."""
+    """A help formatter that breaks no line at a hyphen."""
 
     def write_text(self, text: str) -> None:
         """Write paragraphs."""
@@ -32,18 +32,18 @@ class WholeWords(click.HelpFormatter):
         super().write_dl([(name, _joined(text)) for name, text in rows], col_max, col_spacing)
 
     def getvalue(self) -> str:
-        """Return what was written, as it is typed."""
+        """Return the help, with ordinary hyphens again."""
         return super().getvalue().replace(_NO_BREAK, "-")
 
 
 class HelpContext(click.Context):
-    """What a command runs in, with help of whole words."""
+    """A click context whose help has unbroken words."""
 
     formatter_class = WholeWords
 
 
 class Subcommands(click.Group):
-    """A group whose help has all of the line that says what each of its commands is for."""
+    """A group whose help has the whole first line of each command's help."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of commands; click would cut lines off."""
@@ -57,7 +57,7 @@ class Subcommands(click.Group):
 
 
 def with_whole_words(command: click.Command) -> click.Command:
-    """Have a command, and each below it, show its help so; return it."""
+    """Have a command and its subcommands show such help; return the command."""
     command.context_class = HelpContext
     if isinstance(command, click.Group):
         for below in command.commands.values():

@@ -1,4 +1,4 @@
-"""A text that a handset sent, or what may be one, as a line for people or for programs."""
+"""A text from a handset, or an unreadable part that may be one, as a line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .times import time_of
 def show_text(
     text: InboundSMS | UnknownNotification, *, show_numbers: bool, as_json: bool
 ) -> None:
-    """Print it, with its number masked wherever it stands unless numbers are to be shown."""
+    """Print a text, with its number masked everywhere unless numbers are to be shown."""
     if isinstance(text, UnknownNotification):
         _show_unreadable(text, is_whole=show_numbers, as_json=as_json)
         return

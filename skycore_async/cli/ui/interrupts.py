@@ -1,4 +1,4 @@
-"""Ctrl-C where no command hears signals: as it begins, and once it has ended."""
+"""Ctrl-C while no command hears signals: before it begins, and after it has ended."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 def as_one_interrupt() -> Iterator[None]:
     """Raise KeyboardInterrupt for a group with one in it.
 
-    A second Ctrl-C within moments of the first is raised wherever it finds the program, as in a
-    task that has begun and hears no signals yet.
+    A second Ctrl-C soon after the first may be raised anywhere, as in a task that does not hear
+    signals yet.
     """
     try:
         yield

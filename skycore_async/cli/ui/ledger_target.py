@@ -4,7 +4,7 @@ Rules:
 
 * A ledger to read must exist: a misspelt name creates nothing.
 * A file that another process has open is read all the same.
-* A DSN may hold a password: the name of the database is shown in its place.
+* A DSN may contain a password: the name of the database is shown in its place.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ class LedgerFile:
         return SQLiteLedger(self._path)
 
     def to_receive(self) -> PostbackInbox:
-        """Return what takes postbacks in for the ledger, whoever has its file open."""
+        """Return what takes postbacks in for the ledger, whichever process has its file open."""
         if self._path.is_dir():
             fail(f"{self.name} is a directory, and no ledger: name a file")
         return PostbackInbox(self._path)
 
     def to_read(self) -> AbstractAsyncContextManager[BaseLedger]:
-        """Return the ledger to open and read, or fail where there is none."""
+        """Return the ledger to open and read; fail where the file does not exist."""
         self.check()
         return looked_at(self._path)
 
     def version(self) -> object:
-        """Return a value that is another once the file, or one that goes with it, was written."""
+        """Return a value that changes when the file, or one that belongs to it, is written."""
         found: list[object] = []
         for ending in _ENDINGS:
             with suppress(OSError):
@@ -76,11 +76,11 @@ class LedgerFile:
         if not self._path.is_file():
             fail(f"{self.name} is no file, and no ledger")
         if not self._path.stat().st_size:
-            # Opening it would turn it into a ledger.
+            # Opening an empty file would make it a ledger.
             fail(f"{self.name} is empty, and no ledger")
 
     def holds(self, path: Path) -> bool:
-        """Return whether a file is the ledger's own."""
+        """Return whether a file belongs to the ledger."""
         own = {f"{self._path.resolve()}{ending}" for ending in _ENDINGS}
         return str(path.resolve()) in own
 
@@ -93,7 +93,7 @@ LedgerTarget: TypeAlias = "LedgerFile | LedgerDatabase"
 
 
 def ledger_target(path_or_dsn: Secret) -> LedgerTarget:
-    """Return the ledger that a path or a DSN names, or fail where it is neither."""
+    """Return the ledger that a path or a DSN names; fail where it is neither."""
     if not path_or_dsn.reveal():
         fail("name the ledger: a file, or a database as postgresql://host/database")
     if path_or_dsn.reveal() == "-":

@@ -1,10 +1,10 @@
-"""How rejects mark a row whose message may have gone out: read again, it is left out.
+"""The marks in rejects for rows whose messages may have gone out.
 
 Rules:
 
-* Whatever was wrong with a row, that its message is in doubt or was sent stands first: whoever
-  mends the row and sends the rejects elsewhere sends it no second time unawares.
-* What the ledger has under the row's key decides, also for a row that no message is made of.
+* The mark stands first in the reason, whatever else is wrong with the row.  So a user who mends
+  the row and sends the rejects with another ledger does not send it a second time by mistake.
+* The ledger decides by the row's key, also for a row that is no valid message.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ ALREADY_SENT: Final = "already sent: "
 
 
 def mark_of(state: str | None) -> str:
-    """Return the mark of what a ledger has in that state; empty where nothing went out."""
+    """Return the mark of a state; empty where nothing went out."""
     if state in UNDECIDED:
         return IN_DOUBT
     return ALREADY_SENT if state in TAKEN else ""
 
 
 def mark_of_conflict(conflict: KeyConflict) -> str:
-    """Return the mark of a row whose key has other content: in doubt where that is not clear."""
+    """Return the mark of a row whose key has other content; in doubt where it is unclear."""
     return mark_of(conflict.state) or IN_DOUBT
 
 
 def may_have_gone_out(found: Submission | KeyConflict | None) -> bool:
-    """Return whether what a ledger has of a message may have gone out."""
+    """Return whether a message may have gone out, by what the ledger has of it."""
     return isinstance(found, KeyConflict) or bool(found and mark_of(found.state))
 
 
 async def marks(ledger: BaseLedger, keys: Iterable[str]) -> Mapping[str, str]:
-    """Return the marks of these keys, of those that have one."""
+    """Return the marks of those keys that have one."""
     asked = [
-        # Content that no message has: all that went out is a conflict, which says how far it got.
+        # No message has this content, so each that went out is a conflict, which has its state.
         SendIntent(key=key, content=b"", to="", from_=None, started_at=0.0)
         for key in keys
     ]

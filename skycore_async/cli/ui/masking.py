@@ -1,14 +1,14 @@
 """Phone numbers in text that is shown.  No I/O.
 
-Strategy: a number that stands in one place, and as it is kept, as in a key, is masked without a
-pattern, of which each number would need its own.
+Strategy: a number that stands once and unformatted, as in a key, is masked without a pattern:
+every number would need a pattern of its own.
 
 Rules:
 
-* A number is found in whatever form people and the provider write it, with or without
-  its country code, and with blanks or signs between its digits.
-* It takes a time that grows with the text alone, whatever stands for a number: whoever posts
-  chooses both.
+* A number is found in any form that people and the provider write, with or without its country
+  code, and with blanks or signs between its digits.
+* The time needed grows only with the length of the text, whatever the number: the sender of a
+  postback chooses both.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _masked_by_pattern(text: str, number: str) -> str:
     if len(local) <= _SHOWN:
         return text
     prefix = ""
-    for digit in code:  # one in the other, so that there is one way to leave some out
+    for digit in code:  # nested, so that there is one way to leave digits out
         prefix = f"(?:{prefix}{digit}{_BETWEEN})?"
     return re.sub(prefix + _BETWEEN.join(local), _masked, text, flags=re.ASCII)
 

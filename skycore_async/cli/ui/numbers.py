@@ -1,4 +1,4 @@
-"""The numbers of a country on the command line: `--country`, and what reads them."""
+"""The option `--country`, and the reader of a country's numbers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ country_option: Final = click.option(
 
 
 def number_reader_of(country: str | None) -> NumberReader | None:
-    """Return what reads the numbers of a country, or fail where there is none of that name."""
+    """Return the reader of a country's numbers; fail where there is no such country."""
     if country is None:
         return None
-    # What printing the help need not wait for.
+    # Loaded here, as it would slow the help down.
     from ...errors import ConfigurationError  # noqa: PLC0415
     from ...protocol.national_numbers import NationalNumbers  # noqa: PLC0415 - the extra `numbers`
 

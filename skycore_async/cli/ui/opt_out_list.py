@@ -1,4 +1,4 @@
-"""The list of who may not be sent to, as commands share it: --opt-outs, or else the user's."""
+"""The list of opt-outs that commands share: that of --opt-outs, else the user's own."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def list_of(given: str | None) -> OptOutList | None:
 async def sharing(
     ledger: BaseLedger | None, shared: OptOutList | None, *, name: str
 ) -> AsyncGenerator[Telling | None]:
-    """Share a ledger's opt-outs with a list, where there are both, while this is entered.
+    """Share opt-outs between a ledger and a list, if there is one, while this is open.
 
-    Yields what tells the list at once.
+    Yields the function that tells the list at once.
     """
     if ledger is None or shared is None:
         yield None
@@ -47,7 +47,7 @@ async def sharing(
 
 
 def share_once(named: Secret, shared: OptOutList | None) -> None:
-    """Tell a ledger and a list what the other has, or fail where either cannot be used."""
+    """Share opt-outs between a ledger and a list once; fail where either cannot be used."""
 
     async def share() -> None:
         target = ledger_target(named)
@@ -62,7 +62,7 @@ def share_once(named: Secret, shared: OptOutList | None) -> None:
 
 
 def shown(path: Path) -> str:
-    """Return a path for people, from their home directory on."""
+    """Return a path for people, with ~ for the home directory."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
     except (ValueError, RuntimeError):  # it is elsewhere, or there is none

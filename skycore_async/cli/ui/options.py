@@ -19,7 +19,7 @@ from .output import fail
 
 
 def _range_text(numbers: click.FloatRange | click.IntRange) -> str:
-    """Return from which number to which a range is."""
+    """Describe a range of numbers."""
     if numbers.max is not None:
         return f"{numbers.min} to {numbers.max}"
     return f"more than {numbers.min}" if numbers.min_open else f"{numbers.min} or more"
@@ -36,7 +36,7 @@ class Number(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the number; nan is in no range and outside none, and is refused."""
+        """Return the number; nan is refused, since it compares with no limit."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a valid number.", param, ctx)
@@ -114,7 +114,7 @@ api_key_file_option = click.option(
 
 
 def read_api_key(file: Path | None) -> Secret:
-    """Return the API key from a file, or from the environment where none is given."""
+    """Return the API key from a file, or from the environment where no file is given."""
     try:
         key = Secret(
             os.environ.get("SKYCORE_API_KEY", "") if file is None else file.read_text("utf-8")

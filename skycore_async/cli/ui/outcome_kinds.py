@@ -1,7 +1,7 @@
-"""What kind of outcome a message has, for the commands that count outcomes or tell of one.
+"""The kinds of outcomes, for the commands that count or print them.
 
-Strategy: `sending.outcomes` says what follows from an outcome.  What the command line tells
-apart besides, of what was refused here alone, stands here, and nowhere else.
+Strategy: `sending.outcomes` says what follows from an outcome.  Only what the command line
+distinguishes in addition, among messages that were refused here, is defined in this module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .marks import ALREADY_SENT, mark_of_conflict
 
 
 class OutcomeKind(enum.StrEnum):
-    """What came of a message; `OPTED_OUT` is one that is not sent as its number said so.
+    """What became of a message; `OPTED_OUT` was not sent because its number has opted out.
 
     `ALREADY_SENT` went out with other content under the same key; `NOT_SENT` is sent when the
     same command is run again.
@@ -30,12 +30,12 @@ class OutcomeKind(enum.StrEnum):
 
 
 def outcome_kind(outcome: Outcome) -> OutcomeKind:
-    """Return what kind of outcome it is."""
+    """Return the kind of an outcome."""
     return OutcomeKind.ACCEPTED if isinstance(outcome, Accepted) else failure_kind(outcome.error)
 
 
 def failure_kind(error: SkycoreError) -> OutcomeKind:
-    """Return what kind of outcome an error is; a doubt is one whatever else may be said of it."""
+    """Return the kind of outcome of an error; a doubt always counts as one."""
     meaning = meaning_of(error)
     mark = mark_of_conflict(error) if isinstance(error, KeyConflict) else ""
     if mark == ALREADY_SENT:

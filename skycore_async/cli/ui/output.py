@@ -1,11 +1,11 @@
-"""What all commands print with: exit codes, lines for people, errors, and JSON for programs.
+"""Output of all commands: exit codes, lines for people, errors, and JSON for programs.
 
 Rules:
 
 * A command's result goes to standard output, everything else to standard error.
 * A user's mistake is one line that says what to do, and never a traceback.
-* What is printed for people goes through `say` and `fail`, and so shows what came over the wire
-  without the characters that move a cursor or turn text round.
+* Everything for people is printed by `say` and `fail`, which replace characters that move a cursor
+  or reverse text: it may have come over the wire.
 * Nothing is loaded here that `skycore --help` does not need.
 """
 
@@ -35,7 +35,7 @@ Skycore, 4 not sent, 5 may have been sent, 130 interrupted."""
 
 
 class Exit(enum.IntEnum):
-    """What the exit code of a command means."""
+    """The exit codes of commands."""
 
     DONE = 0
     NOT_ALL_WELL = 1
@@ -46,7 +46,7 @@ class Exit(enum.IntEnum):
     INTERRUPTED = 130
 
 
-# A password in a DSN that was mistyped, and so taken for something else.
+# A password in a mistyped DSN, which was taken for something else.
 _IN_URL: Final = re.compile(r"([^\s:@/]*:)[^\s@]+@")
 _WORD: Final = re.compile(r"(password\s*=\s*)(?:'[^']*'|\S+)", re.IGNORECASE)
 
@@ -55,9 +55,9 @@ NO_STREAM: Final = "it takes a file, and no standard input or output; a file of 
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """Return a text without the characters that move a cursor, turn text round or are unseen.
+    """Return a text without characters that move a cursor, reverse text or are invisible.
 
-    White space of any other kind is a blank, but for what `keep` has.
+    Other white space becomes a blank, except for the characters in `keep`.
     """
     if text.isprintable():
         return text
@@ -67,7 +67,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def say(text: str = "", *, err: bool = False) -> None:
-    """Print a line, which may have empty ones before and after it."""
+    """Print a line; line breaks at its ends print empty lines."""
     line = text.strip("\n")
     before, after = text.partition(line)[::2] if line else (text, "")
     click.echo(f"{before}{_fitted(printable(line), err=err)}{after}", err=err)
@@ -79,13 +79,13 @@ def _fitted(line: str, *, err: bool) -> str:
 
 
 def announce(text: str) -> None:
-    """Print a line of news to standard error; where that is broken, whatever runs goes on."""
+    """Print a line of news to standard error; where that fails, the command goes on."""
     with suppress(OSError):
         say(text, err=True)
 
 
 def say_lines(lines: Iterable[str]) -> None:
-    """Print lines that are fit to be shown, all at once."""
+    """Print lines at once, as they are: they have to be printable."""
     click.echo("\n".join(lines))
 
 
@@ -97,9 +97,9 @@ def fail(message: str, code: Exit = Exit.USAGE) -> NoReturn:
 
 
 def drop_unwritten() -> None:
-    """Keep what the output did not take from being written at the end, for another exit code.
+    """Drop what the output did not take, so that Python's end does not change the exit code.
 
-    From version 3.14 on Python has it still, and tries again.
+    From version 3.14 on, Python keeps it and tries to write it again.
     """
     try:
         sys.stdout.flush()
@@ -109,10 +109,10 @@ def drop_unwritten() -> None:
 
 
 def print_outcome(show: Callable[[], None], *, known: str) -> bool:
-    """Print what came of messages by `show`, and return whether the output took it.
+    """Print outcomes by `show`, and return whether the output took them.
 
-    Where it did not, as on a full disk, what is `known` of them is said to standard error: who is
-    told nothing sends them again.
+    Where it did not, as on a full disk, `known` is printed to standard error: a user who is told
+    nothing would send the messages again.
     """
     try:
         show()
@@ -124,7 +124,7 @@ def print_outcome(show: Callable[[], None], *, known: str) -> bool:
 
 
 def emit(value: object) -> None:
-    """Print a value as one line of JSON, in ASCII, which every stream can hold."""
+    """Print a value as one line of JSON, in ASCII, which every stream can encode."""
     click.echo(json.dumps(plain(value)))
 
 
@@ -153,10 +153,10 @@ def plain(value: object) -> Any:
 
 
 def reason_of(error: OSError) -> str:
-    """Return why the system refused an address, without the address, which Python adds to that."""
+    """Return why the system refused an address, without the address that Python adds."""
     return (error.strerror or str(error)).partition(" (while ")[0]
 
 
 def number_of(count: int, noun: str) -> str:
-    """Return a count and its noun, with an s where it needs one."""
+    """Return a count and its noun, in the plural where needed."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

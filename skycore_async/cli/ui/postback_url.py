@@ -39,23 +39,23 @@ class Address(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generi
 
 
 def postback_secret() -> Secret | None:
-    """Return the secret, None where there is none, or fail where it would keep nobody out."""
+    """Return the secret, None where there is none; fail where it would keep nobody out."""
     if SECRET not in os.environ:
         return None
     secret = Secret(os.environ[SECRET])
     if not secret.reveal().strip():
-        # As where a variable in it was not set: everybody could post.
+        # As where the secret was made of an unset variable: anybody could post.
         fail(f"{SECRET} is empty: give it a secret, or unset it to do without one")
     return secret
 
 
 def url_of(server_url: str, *, is_secret: bool) -> str:
-    """Return what is to be given to Skycore, with the name of the secret in its place."""
+    """Return the URL to give to Skycore, with the variable's name in place of the secret."""
     return f"{server_url}{PATH}" + (f"/${SECRET}" if is_secret else "")
 
 
 def warnings_of(server_url: str, *, is_secret: bool) -> Iterator[str]:
-    """Return what a user has to be told of it."""
+    """Return the warnings that the user needs about the URL."""
     host = server_url.removeprefix("http://").rpartition(":")[0].strip("[]")
     if not is_secret and not ipaddress.ip_address(host).is_loopback:
         yield f"Anyone who can reach it can post: set {SECRET} to keep others out."

@@ -1,7 +1,7 @@
-"""What came of settling, in lines for people and as values for programs.
+"""The result of settling, in lines for people and as values for programs.
 
-Rule: nobody is told to say of a report what may not be so: who says too much of it has messages
-sent again, and pays for them twice.
+Rule: no line tells the user to claim of a report what may be untrue: a wrong claim has messages
+sent again, and billed twice.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, Final
 from ...ledger.report_evidence import OpenReason, ReportPeriod
 from ...ledger.report_values import SavedReport, Settlement
 
-# What another report may end than the one at hand.
+# Doubts that another report than the one at hand may end.
 _OF_OTHERS: Final = frozenset({OpenReason.NOT_COVERED, OpenReason.NO_REPORT, OpenReason.TOO_SOON})
 _MOST: Final = 5  # periods that are shown
 
 
 def facts(settlement: Settlement) -> dict[str, Any]:
-    """Return what came of it as names and values, for programs."""
+    """Return the result as names and values, for programs."""
     times = _not_before(settlement)
     return {
         "sent": len(settlement.sent),
@@ -39,7 +39,7 @@ def _reasons(settlement: Settlement) -> list[tuple[OpenReason, int]]:
 
 
 def _not_before(settlement: Settlement) -> dict[OpenReason, datetime]:
-    """Return from when all that are open for a reason can be ended, as far as time goes."""
+    """Return when all doubts that are open for a reason can be ended, as far as it is time."""
     found: dict[OpenReason, datetime] = {}
     for doubt in settlement.open:
         if doubt.not_before is not None:
@@ -51,7 +51,7 @@ def _not_before(settlement: Settlement) -> dict[OpenReason, datetime]:
 def described(
     settlement: Settlement, *, is_dry_run: bool = False, run: str = "the next run"
 ) -> Iterator[str]:
-    """Say what came of it, in lines for people; `run` is which one sends what was not sent."""
+    """Return the result in lines; `run` names the run that sends what was not sent."""
     sends = "would send" if is_dry_run else "sends"
     rows = (
         ("sent", len(settlement.sent), "the report lists them"),
@@ -76,7 +76,7 @@ def described(
 def report_words(
     settlement: Settlement, would_prove: tuple[ReportPeriod, int] | None, ledger: str
 ) -> Iterator[str]:
-    """Say what is to be said of the reports themselves, in lines for people."""
+    """Return lines about the reports themselves."""
     read = "What was read of it was sent; what" if settlement.sent else "What"
     for problem in settlement.problems:
         yield (
@@ -119,7 +119,7 @@ def report_words(
 
 
 def needed_words(settlement: Settlement, periods: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Say of which times a report is to be downloaded, as the one at hand lacks some."""
+    """Return lines about the times for which other reports have to be downloaded."""
     if not periods or _OF_OTHERS.isdisjoint(dict(_reasons(settlement))):
         return
     yield "To end them, download a report of all of this time, once it is over:"
@@ -130,7 +130,7 @@ def needed_words(settlement: Settlement, periods: Sequence[tuple[float, float]])
 
 
 def period_words(period: ReportPeriod) -> dict[str, datetime]:
-    """Return what a report would have to be about, for programs."""
+    """Return the period that a report needs, for programs."""
     return {
         "since": _utc(period.since),
         "until": _utc(period.until, up=True),

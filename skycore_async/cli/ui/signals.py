@@ -2,12 +2,12 @@
 
 Rules for a command that sends, with `Signals`:
 
-* After the first, nothing more starts, and the program waits for what is in flight.
-  It says so, since a user who does not know what it waits for presses Ctrl-C again.
-* A terminal that is closed, or a connection to one that is lost (SIGHUP), is a first one: shells
-  and systems say it several times.  Where `nohup` has it ignored, it stays so.
-* The second ends the process at once, also where its last words find a terminal that is
-  stopped.  The intents are durable, and what was in flight is in doubt from then on.
+* After the first signal nothing more starts, and the program waits for the messages in flight.  It
+  says so, since a user who does not know what it waits for presses Ctrl-C again.
+* SIGHUP, for a closed terminal or a lost connection, only ever counts as the first signal: shells
+  and systems send it several times.  Where `nohup` ignores it, it stays ignored.
+* The second signal ends the process at once, even if its last message meets a stopped terminal.
+  The intents are durable, and the messages in flight are in doubt from then on.
 
 Rules for a command that serves, with `UntilSignal`:
 
@@ -38,13 +38,13 @@ _PATIENCE: Final = 1.0  # seconds for the last words
 
 
 def _ends() -> list[signal.Signals]:
-    """Return the signals that end a command which sends."""
+    """Return the signals that end a command which sends messages."""
     hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
     return [*_PRESSED, *(each for each in hangup if signal.getsignal(each) != signal.SIG_IGN)]
 
 
 class Signals:
-    """How many signals came."""
+    """Counts the signals that end a command which sends."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -67,7 +67,7 @@ class Signals:
                     hearing.cancel_scope.cancel()
         except ExceptionGroup as raised:
             error = raised.exceptions[0]
-            raise error from error.__cause__  # it is the caller's, who knows of no group
+            raise error from error.__cause__  # the caller expects no exception group
 
     async def _hear(self, *, first: Callable[[], None], second: Callable[[], None]) -> None:
         with (
@@ -80,16 +80,16 @@ class Signals:
                 self.count += 1
                 if self.count > 1:
                     _call_in_time(second)
-                    # Every way that ends the loop in order waits for what is in flight.
+                    # Any orderly end of the loop would wait for the messages in flight.
                     os._exit(Exit.INTERRUPTED)
                 first()
 
 
 def _call_in_time(call: Callable[[], None]) -> None:
-    """Call it, and return when it has ended or a moment later, whatever became of it."""
+    """Call a function, and return when it has ended, or after a moment if it has not."""
 
     def run() -> None:
-        with suppress(Exception):  # as where nobody reads it any more
+        with suppress(Exception):  # as where nobody reads the output any more
             call()
 
     calling = threading.Thread(target=run, daemon=True)

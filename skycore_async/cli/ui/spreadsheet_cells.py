@@ -1,4 +1,4 @@
-"""Cells that spreadsheets would compute: what came over the wire is text, and stays text."""
+"""Cells that a spreadsheet would take for formulas: text from the wire has to stay text."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _COMPUTED: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # what formulas begin 
 
 
 def no_formula(text: str) -> str:
-    """Return a text as one that no spreadsheet computes: with an apostrophe where it would."""
+    """Return a text with an apostrophe in front where a spreadsheet would compute it."""
     return f"'{text}" if text.startswith(_COMPUTED) else text

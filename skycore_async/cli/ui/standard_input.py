@@ -1,4 +1,4 @@
-"""What a command reads from standard input."""
+"""Arguments that may stand for standard input."""
 
 from __future__ import annotations
 

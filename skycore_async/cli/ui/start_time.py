@@ -21,7 +21,7 @@ class StartTime(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
         """Return the time, with an offset."""
         try:
             time = _as_local(datetime.fromisoformat(value))
-            _ = time + _ROOM  # which fails at the end of all time
+            _ = time + _ROOM  # fails for a time too near the last that there is
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time, as 2026-12-01T09:00 is one.", param, ctx)
         return time

@@ -1,7 +1,7 @@
 """Tables for other programs, written row by row: CSV, lines of JSON, and Parquet.
 
-Rule: no more than a few thousand rows are in memory, however many there are; and what writes a
-format is loaded where the format is written.
+Rule: at most a few thousand rows are in memory, and the library for a format is loaded only when
+that format is written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = Mapping[str, Any]
 
 
 class TableWriter(ABC):
-    """Write rows, each with a value or None for every one of `columns`, to `file`."""
+    """Write rows to `file`, each with a value or None for every column."""
 
     def __init__(self, file: IO[bytes], columns: Columns) -> None:
         self.file = file
@@ -39,11 +39,11 @@ class TableWriter(ABC):
         """Write a row."""
 
     def end(self) -> None:  # noqa: B027 - most tables end with their last row
-        """Write what ends the table."""
+        """Write the end of the table."""
 
 
 class CSVWriter(TableWriter):
-    """CSV in UTF-8, with names in the first line; nothing in it is a formula."""
+    """CSV in UTF-8, with the names of columns in the first line, and no formulas."""
 
     def __init__(self, file: IO[bytes], columns: Columns) -> None:
         super().__init__(file, columns)
@@ -100,13 +100,13 @@ class ParquetWriter(TableWriter):
         self._rows: list[Row] = []
 
     def write(self, row: Row) -> None:
-        """Write a row, with others as soon as there are enough."""
+        """Add a row; write the rows as soon as there are enough for a group."""
         self._rows.append(row)
         if len(self._rows) == _TOGETHER:
             self._give()
 
     def end(self) -> None:
-        """Write the rows that are left, and what ends the file."""
+        """Write the remaining rows and the end of the file."""
         if self._rows:
             self._give()
         self._writer.close()
@@ -117,7 +117,7 @@ class ParquetWriter(TableWriter):
 
 
 def is_table(begins: bytes, columns: Columns) -> bool:
-    """Return whether what a file begins with is a table of these columns, in any format."""
+    """Return whether a file with this beginning is a table of these columns, in any format."""
     header, first = ",".join(columns), next(iter(columns))
     return begins.startswith((f"{header}\r\n".encode(), f'{{"{first}": '.encode(), b"PAR1"))
 

@@ -45,10 +45,10 @@ def show_table(
     spare: Sequence[str] = (),
     styles: Mapping[str, str] = _PLAIN,
 ) -> None:
-    """Print rows as a table, or one after another where not even their words fit beside others.
+    """Print rows as a table; on a terminal too narrow for their words, one after another.
 
-    Of the columns that are `spare` as many are left out before that, in that order, as a
-    terminal has no room for.  `styles` are the colours of cells that say these words.
+    `spare` columns are left out first, in that order, as far as a terminal has no room for them.
+    `styles` are the colours of cells, by their text.
     """
     lines = [[*headings], *(list(map(printable, row)) for row in rows)]
     columns = [
@@ -69,19 +69,19 @@ def show_table(
 
 
 def _needed(columns: _Columns) -> list[int]:
-    """Return how wide each column is with no cell wrapped."""
+    """Return the width of each column without wrapped cells."""
     return [max(cell.cell_len for cell in column) for column in columns]
 
 
 def _least(columns: _Columns) -> list[int]:
-    """Return how wide each column is with no word broken."""
+    """Return the width of each column without broken words."""
     return [
         max(cell_len(word) for cell in column for word in cell.plain.split()) for column in columns
     ]
 
 
 def _width(columns: Sequence[int]) -> int:
-    """Return how wide a table of these columns is: two blanks between them, and one at its end."""
+    """Return the width of a table: its columns, two blanks between them, and one at the end."""
     return sum(columns) + 2 * len(columns) - 1
 
 
@@ -109,7 +109,7 @@ def _print_whole(out: Console, columns: _Columns) -> None:
     with out.capture() as printed:
         out.print(_table(columns, widths))
     out.width = before
-    # rich pads each line to the table's width.
+    # `rich` pads each line to the width of the table.
     out.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 

@@ -2,9 +2,8 @@
 
 Rules:
 
-* All are in UTC, whatever zone they came in.
-* Programs have all with microseconds, also of a whole second: a column whose times are written
-  in two ways is one of texts to pandas.
+* All times are in UTC, whatever zone they came in.
+* Times for programs always have microseconds: pandas reads a column with two formats as texts.
 """
 
 from __future__ import annotations

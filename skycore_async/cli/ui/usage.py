@@ -1,4 +1,4 @@
-"""Wrong usage in words: on lines of whole words, and with the one option that was likely meant."""
+"""Messages about wrong usage: with unbroken words, and the option that was likely meant."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .output import say
 
 
 class WrongUsage(click.UsageError):
-    """What click found wrong with what was typed, shown as all else is that commands say."""
+    """A usage error of click's, printed as commands print everything."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it, with how the command is called, to standard error."""
+        """Print the error and the usage of the command to standard error."""
         text = io.StringIO()
         super().show(text)
         for line in text.getvalue().splitlines():
@@ -23,7 +23,7 @@ class WrongUsage(click.UsageError):
 
 
 def describe_usage_error(error: click.UsageError) -> click.UsageError:
-    """Return what click found wrong as it is to be shown; what is help stays so."""
+    """Return click's error as one to be shown like this; what is only help stays as it is."""
     if isinstance(error, NoArgsIsHelpError):
         return error
     if isinstance(error, click.NoSuchOption) and error.possibilities:  # the nearest one first

@@ -3,9 +3,9 @@
 Rules:
 
 * A line is broken between words, and never within one, as an option or an address is.
-* What is to be typed, which stands between backquotes, is on one line, so that it can be copied.
-* What stands beside a name, with two blanks or more between, goes on below itself.
-* Through a pipe a line is as long as it is.
+* A command to be typed, which is in backquotes, stays on one line, so that it can be copied.
+* A text beside a name, after two blanks or more, continues below its own beginning.
+* Through a pipe lines are not wrapped.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import IO, Final
 
 _PIECES: Final = re.compile(r"[^\s`]*`[^`]*`\S*|\S+")
 _BESIDE: Final = re.compile(r"\s*\S.{0,30}?\s{2,}(?=\S)")
-_LEAST: Final = 30  # columns, of which a part can be left free below a name
+_LEAST: Final = 30  # columns that a text beside a name needs; else it begins at the margin
 
 
 def wrapped(line: str, width: int) -> str:
-    """Return a line as several, none of which is wider than it must be."""
+    """Return a line as several that fit the width, as far as words and commands allow."""
     return line if len(line) <= width else "\n".join(_lines(line, width))
 
 
@@ -39,7 +39,7 @@ def _lines(line: str, width: int) -> Iterator[str]:
 
 
 def width_of(stream: IO[str]) -> int | None:
-    """Return how wide the terminal of a stream is; None where it is none."""
+    """Return the width of a stream's terminal in columns; None where there is no terminal."""
     try:
         if not stream.isatty():
             return None
