@@ -34,38 +34,37 @@ _count: Final = WholeNumber(min=1)
 @click.command(
     epilog=EXIT_CODES.removeprefix("\b\n"),
     help="""
-    Send a message to every row of a CSV file, once, however often it is run.
+    Send a message to every row of a CSV file, once, however often the command is run.
 
-    The first line names the columns; commas, semicolons or tabs, in any encoding
-    that Excel writes; `-` reads standard input.  The numbers are in the column
+    The first line names the columns, between commas, semicolons or tabs, in any
+    encoding that Excel writes; `-` reads standard input.  The numbers are in the column
     to, number, phone, mobile, cell, telephone, msisdn or recipient, also as `Phone
     Number`, in international format, or with --country as they are dialled there.  The
-    text is --text, or a column of its own.
+    text is --text, or is in a column of its own.
 
-    First the file is checked, and what it would take is shown: rows that cannot
-    be sent, with their lines, segments, and the cost at --price.  Then it asks.
+    First the command checks the file, and shows the rows that cannot be sent, with their
+    lines, the segments, and the cost at --price.  Then it asks.
 
-    What was sent is in the ledger.  Stopped by Ctrl-C or a crash, the same
-    command goes on; pressing Ctrl-C twice ends it at once.  A message's key is
-    CAMPAIGN:NUMBER, unless a column names it; the campaign is the name of the
-    file, and another one sends to the same numbers anew.  Where the same messages
-    were begun from this directory under another name, it asks, or needs
-    --yes-send-again.
+    The ledger knows what was sent.  After Ctrl-C or a crash, the same command goes on;
+    a second Ctrl-C ends it at once.  A message's key is CAMPAIGN:NUMBER, unless a column
+    has keys.  The campaign is the name of the file, and another campaign sends to the
+    same numbers again.  Where the same messages were begun from this directory under
+    another name, the command asks, or needs --yes-send-again.
 
-    With --start and --between it waits, and shows for what, until messages may begin:
-    a time, and hours of the day in each recipient's own time zone.  Those whose hours
-    come later keep nobody else waiting.
+    With --start and --between the command waits until messages may begin, and shows for
+    what: a time, and hours of the day in each recipient's own time zone.  Recipients
+    whose hours come later keep no others waiting.
 
-    With --listen, receipts and texts from handsets come in meanwhile, at the URL that is
-    printed, and after the last send for as long as receipts are awaited: --listen-for
-    seconds at most, or until Ctrl-C.
+    With --listen, receipts and texts from handsets are taken in meanwhile, at the URL that
+    is printed, and after the last message while receipts are awaited: for at most
+    --listen-for seconds, or until Ctrl-C.
 
-    Rows that are not valid, twice in the file, refused, or in doubt go to
-    --rejects with a reason: mend that file and send it the same way.  Where a
-    short code or a campaign reference is refused, its rows are held back and the
-    others go out; mended, or once it is valid, the same command sends them.  What is
-    in doubt may have been sent, and is sent again only with --resend-in-doubt, or
-    where Skycore's own report proves that it was not: see `skycore settle`.
+    Rows that are invalid, duplicates, refused or in doubt go to --rejects with a
+    reason: mend that file and send it the same way.  Where a short code or a campaign
+    reference is refused, its rows are held back and the others go out; once it is mended
+    or valid, the same command sends them.  What is in doubt may have been sent, and is
+    sent again only with --resend-in-doubt, or where Skycore's own report proves that it
+    was not: see `skycore settle`.
 
     \b
     Examples:

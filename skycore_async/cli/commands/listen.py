@@ -13,18 +13,17 @@ from ..ui.options import WholeNumber, json_option, opt_outs_option
     help="""
     Receive postbacks, record them, and show them.
 
-    Each is recorded in the ledger, and shown after, until Ctrl-C.  The postback
-    URL is printed.  What is answered with 200 is on the disk; all else Skycore
-    posts again.  With SKYCORE_POSTBACK_SECRET in the
-    environment, the URL must end in that secret.  With --json, the first line
-    is the URL, and each other line a notification.
+    Each postback is recorded in the ledger and then shown, until Ctrl-C.  The postback URL
+    is printed.  A postback that is answered with 200 is on the disk; Skycore posts any
+    other again.  With SKYCORE_POSTBACK_SECRET in the environment, the URL must end in that
+    secret.  With --json, the first line is the URL, and each other line a notification.
 
-    Other commands can have the FILE open meanwhile, as `skycore bulk` does, whichever
-    begins first: postbacks go to FILE-inbox beside it, from where they are taken
-    into the ledger within a second, by that command or by this one.  Any number
-    can listen at once, for a FILE as for the PostgreSQL database DSN: a
-    notification that comes to several is recorded once, and shown by each.  Other
-    users of the machine can see a password in DSN; keep it in ~/.pgpass.
+    Other commands, as `skycore bulk`, can have the FILE open meanwhile, whichever begins
+    first: postbacks go to FILE-inbox beside it, and are taken into the ledger within a
+    second, by the other command or by this one.  Any number of processes can listen at
+    once, for a FILE as for the PostgreSQL database DSN: a notification that comes to
+    several is recorded once, and shown by each.  Other users of the machine can see a
+    password in DSN; keep it in ~/.pgpass.
 
     \b
     Examples:

@@ -43,11 +43,10 @@ def opt_outs() -> None: ...
     help="""
     List the texts from handsets that may ask for no more messages.
 
-    Such as `CANCEL my appointment`, or `STOP 12345`: nobody is opted out by them.
-    Each is listed until its number is opted out or in, by a later STOP or START or by a
-    person: in code by `ledger.opt_out(number)` and `ledger.opt_in(number)`, else by
-    `skycore opt-outs add` and `remove`, which a ledger hears of once `bulk`, `send` or
-    `listen` has it open.
+    Examples are `CANCEL my appointment` and `STOP 12345`, which opt nobody out.  Each text
+    is listed until its number is opted out or in: by a later STOP or START, in code by
+    `ledger.opt_out(number)` or `ledger.opt_in(number)`, or by `skycore opt-outs add` or
+    `remove`, which a ledger hears of once `bulk`, `send` or `listen` has it open.
 
     FILE is a ledger, as --ledger names it elsewhere, or DSN a PostgreSQL database
     that workers share, for which SKYCORE_DSN stands in.  Numbers are masked but
@@ -103,12 +102,12 @@ def remove(*, numbers: tuple[str, ...], country: str | None, opt_outs: str | Non
     help="""
     Put the numbers of a CSV file onto the list, as `bulk` reads one.
 
-    Of a LEDGER, or a PostgreSQL database DSN, takes in what its numbers said, STOP or
-    START, also while a service has it open: a service of yours hears them, and tells
-    the list by itself only with `share_opt_outs`.
+    From a LEDGER, or a PostgreSQL database DSN, the STOPs and STARTs of its numbers are
+    taken in, also while a service has it open.  A service of yours tells the list by itself
+    only with `share_opt_outs`.
 
-    An import is not taken back as a whole: see with --dry-run whether it is the right file.
-    On a terminal it says how many are new, and asks.
+    An import cannot be taken back as a whole: look with --dry-run whether it is the right
+    file.  On a terminal the command says how many numbers are new, and asks.
     """,
 )
 @click.argument("named", metavar="FILE.CSV|LEDGER|DSN", type=HiddenText())

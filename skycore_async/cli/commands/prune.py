@@ -15,22 +15,22 @@ from ..ui.options import json_option
 
 @click.command(
     help="""
-    Forget the numbers and texts of what is old.  None of it is sent again.
+    Forget the numbers and texts of old messages.  None of them is sent again.
 
-    Of a message that was begun so long ago, the state, the times, the sender, the campaign
-    and the tags are kept, and it counts as before.  Its number, its key, its ids, what
-    Skycore and postbacks said of it, and the texts of handsets go.  Digests of its key and
-    content stay: sent again under its key, it is known, and not sent.  Who can guess a key
-    or an id can find it again by its digest.
+    Of an old message the state, the times, the sender, the campaign and the tags are
+    kept, and it is counted as before.  Its number, key and ids, and what Skycore and
+    postbacks said of it, are forgotten, and so are old texts from handsets.  Digests of
+    the key and the content stay, so that the message is not sent again under its key.
+    Whoever can guess a key or an id can find the message by its digest.
 
-    What is in doubt or under way is kept as it is, and so is who opted out.  Rows of
-    campaigns go once these are done or cancelled.  It cannot be undone, also not by a
+    Messages in doubt or under way are kept as they are, and so are opt-outs.  Rows of a
+    campaign go once it is done or cancelled.  Pruning cannot be undone, not even by a
     postback that comes later.
 
-    LEDGER is the file that --ledger names elsewhere, which no other process may have open,
-    or DSN a PostgreSQL database that workers share, for which SKYCORE_DSN stands in, and
-    which they go on using.  A file is written anew in the end, which takes as much room
-    again.  Broken off, it goes on when it is run again.
+    LEDGER is the file that --ledger names elsewhere, which no other process may have open.
+    DSN is a PostgreSQL database that workers share, and can go on using; SKYCORE_DSN stands
+    in for it.  A file is written anew at the end, which takes as much room again.  If the
+    command is interrupted, run it again to go on.
 
     \b
     Examples:
@@ -38,8 +38,8 @@ from ..ui.options import json_option
       skycore prune promo.db --older-than 180d
       skycore prune postgresql://me@db/sms --older-than 26w --yes --json
 
-    Exit codes: 0 done, 1 broken off, or what was dropped may still stand in a file,
-    2 wrong usage, or the ledger cannot be opened, 4 it was not to be done after all.
+    Exit codes: 0 done, 1 interrupted, or forgotten data may still be in a file, 2 wrong
+    usage, or the ledger cannot be opened, 4 no was answered.
     """
 )
 @click.argument("ledger", metavar="LEDGER|DSN", type=HiddenText(), envvar=ENVIRONMENT)

@@ -21,27 +21,27 @@ _seconds = Number(min=0)
     End what is in doubt by Skycore's own report of what it sent.
 
     LEDGER is the file that --ledger names elsewhere, or DSN a PostgreSQL database
-    that workers share, for which SKYCORE_DSN stands in.  Asks for the times at
-    which something is in doubt.  What the report lists was sent.  What it provably
-    lacks was not, and goes out when the same bulk is run again, or by workers.
-    All else stays in doubt, with the reason.  Run it again, and it changes nothing
-    but what more can be told by then.
+    that workers share; without either, SKYCORE_DSN is used.  The command asks for reports
+    on the times that have doubts.  A message that a report lists was sent.  A message that
+    a report provably lacks was not sent, and goes out when the same bulk is run again, or
+    by workers.  All others stay in doubt, with the reason.  The command can be run again:
+    it changes only what can be told by then.
 
-    It is proof that a message is not listed if the report is complete, reaches to
-    --after seconds past it and was made after that, and lists what was accepted before
-    and after it.  --trust-absence is your word that this last one is not needed, and that
-    it lists texts as they were sent, so that another text to the number is another message;
-    a report that lacks them both is of another account, and proves nothing.
+    Absence is proof if the report is complete, reaches to --after seconds past the
+    message and was made after that, and lists the messages accepted before and after it.
+    With --trust-absence you vouch that these two are not needed, and that the report lists
+    texts as they were sent, so that another text to the number is another message; a report
+    that lacks both messages is of another account, and proves nothing.
 
-    Where the API gives no report, --report reads one that was downloaded by hand, or
-    that --save kept.  All that it shows is the time from its first message to its last.
-    A message in doubt has to lie 300 seconds inside that, as clocks differ, and --after
-    seconds before its last: a short report, or a fresh one, proves that messages were
-    sent, and never that they were not.  --since, --until and --made are your word that it
-    is about more than it shows: for which time it was asked for, and when.  The time of
-    the file makes it no younger, as that of a copy is later.  Say only what you know: by
-    a wrong word, what was sent is sent again, and billed twice.  Times are in ISO 8601,
-    in UTC where no offset is written.
+    Where the API gives no report, --report reads one that was downloaded by hand, or that
+    --save kept.  Such a file shows only the time from its first message to its last.  A
+    message in doubt has to lie 300 seconds inside that time, as clocks differ, and --after
+    seconds before its end: a short or fresh report proves that messages were sent, and
+    never that they were not.  With --since, --until and --made you vouch that the report
+    covers more: for which time it was asked for, and when.  The time of the file cannot
+    show that the report is younger, as that of a copy is later.  Vouch only for what you
+    know: if it is wrong, what was sent is sent again, and billed twice.  Times are in ISO
+    8601, in UTC where no offset is written.
 
     \b
     Examples:
@@ -51,9 +51,9 @@ _seconds = Number(min=0)
       skycore settle promo.db --report sent.xml --since 2026-12-01T08:00 \\
         --until 2026-12-01T12:00 --made 2026-12-01T12:05
 
-    Exit codes: of these the first that is so, 2 wrong usage, or the ledger or a file cannot be
-    opened, 3 Skycore refused to give reports, 5 something is in doubt still, also where
-    there was no report, 1 nothing is in doubt any more, but a report was not all there,
+    Exit codes: of these the first that applies, 2 wrong usage, or the ledger or a file cannot be
+    opened, 3 Skycore refused to give reports, 5 something is still in doubt, also where
+    there was no report, 1 nothing is in doubt any more, but a report was incomplete,
     0 nothing is in doubt any more.
     """
 )

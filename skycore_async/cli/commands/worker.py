@@ -31,13 +31,13 @@ from ..ui.output import EXIT_CODES
     Send the messages of campaigns, together with other workers.
 
     `skycore bulk --cluster` loads campaigns into the PostgreSQL database DSN, for
-    which SKYCORE_DSN stands in.  When a worker dies, hangs or is stopped for
-    long, what it had in flight is in doubt; another takes over the rest of its
-    messages, and it can send nothing more itself.
+    which SKYCORE_DSN stands in.  When a worker dies, hangs or is stopped for long, the
+    messages that it had in flight are in doubt; another worker takes over the rest, and
+    the first one can send nothing more of them.
 
-    It works until Ctrl-C or SIGTERM, which waits for what is in flight; a
-    second one ends it at once.  With --drain it ends when nothing is left,
-    also of campaigns that start later.
+    A worker runs until Ctrl-C or SIGTERM, and then waits for the messages in flight; a
+    second one ends it at once.  With --drain it ends when nothing is left to send, also
+    of campaigns that start later.
 
     \b
     Examples:
