@@ -37,7 +37,7 @@ import attrs
 from ...runtime.private_files import PRIVATE
 from ...runtime.user_files import user_file
 from ..ui.output import say
-from .place import Place, absolute_path
+from .place import PLACE, PLACE_COLUMNS, Place, absolute_path
 from .resemblance import Sketch
 
 _NAME: Final = "campaigns.db"
@@ -45,31 +45,24 @@ _MOST: Final = 1000  # campaigns that are remembered: the latest
 _ALIKE: Final = 0.5  # two campaigns are alike that share at least this part of the messages
 _ENOUGH: Final = 10  # messages that they share at least, where it is that part of the earlier one
 
-_TABLE: Final = """
+_CAMPAIGNS: Final = f"""
 CREATE TABLE IF NOT EXISTS campaigns (
-    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT,
-    begun REAL, sketch BLOB,
-    PRIMARY KEY (directory, address, ledger, in_database, campaign)
+    {PLACE_COLUMNS}, begun REAL, sketch BLOB, PRIMARY KEY ({PLACE})
 ) WITHOUT ROWID
 """
-_TABLE_SENT: Final = """
-CREATE TABLE IF NOT EXISTS sent (
-    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT,
-    PRIMARY KEY (directory, address, ledger, in_database, campaign)
-) WITHOUT ROWID
+_SENT: Final = f"""
+CREATE TABLE IF NOT EXISTS sent ({PLACE_COLUMNS}, PRIMARY KEY ({PLACE})) WITHOUT ROWID
 """
-_PLACE: Final = "directory, address, ledger, in_database, campaign"
 # A table of its own, so that older versions, which know no keys, can use the file as well.
-_TABLE_KEYS: Final = f"""
+_KEYS: Final = f"""
 CREATE TABLE IF NOT EXISTS sketched_keys (
-    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT, keys BLOB,
-    PRIMARY KEY ({_PLACE})
+    {PLACE_COLUMNS}, keys BLOB, PRIMARY KEY ({PLACE})
 ) WITHOUT ROWID
 """
 _ALL: Final = f"""
 SELECT sent.campaign IS NOT NULL, ledger, in_database, campaigns.campaign, begun, sketch,
     coalesce(keys, x'')
-FROM campaigns LEFT JOIN sketched_keys USING ({_PLACE}) LEFT JOIN sent USING ({_PLACE})
+FROM campaigns LEFT JOIN sketched_keys USING ({PLACE}) LEFT JOIN sent USING ({PLACE})
 """  # noqa: S608 - names of our own
 _HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
 _SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
@@ -84,15 +77,15 @@ DELETE FROM campaigns
 WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
 """
 _FORGET_ORPHANS: Final = tuple(
-    f"DELETE FROM {table} WHERE ({_PLACE}) NOT IN (SELECT {_PLACE} FROM campaigns)"  # noqa: S608
+    f"DELETE FROM {table} WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)"  # noqa: S608
     for table in ("sent", "sketched_keys")
 )
 _FORGET_UNSENT: Final = f"""
 DELETE FROM campaigns
-WHERE ({_PLACE}) = (?, ?, ?, ?, ?) AND ({_PLACE}) NOT IN (SELECT {_PLACE} FROM sent)
+WHERE ({PLACE}) = (?, ?, ?, ?, ?) AND ({PLACE}) NOT IN (SELECT {PLACE} FROM sent)
 """  # noqa: S608 - names of our own
-_FORGET_SENT: Final = f"DELETE FROM sent WHERE ({_PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
-_HAS_SENT: Final = f"SELECT 1 FROM sent WHERE ({_PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
+_FORGET_SENT: Final = f"DELETE FROM sent WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
+_HAS_SENT: Final = f"SELECT 1 FROM sent WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
 
 
 @attrs.frozen(kw_only=True)
@@ -266,8 +259,8 @@ def note_copied(file: Path, database: str) -> None:
 
 
 @contextmanager
-def opened() -> Iterator[sqlite3.Connection]:
-    """Yield a connection to the file.
+def opened(*tables: str) -> Iterator[sqlite3.Connection]:
+    """Yield a connection to the file; the statements `tables` create more tables in it.
 
     Raises OSError or sqlite3.Error where the file cannot be used.
     """
@@ -275,9 +268,8 @@ def opened() -> Iterator[sqlite3.Connection]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=PRIVATE)
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
-        connection.execute(_TABLE)
-        connection.execute(_TABLE_SENT)
-        connection.execute(_TABLE_KEYS)
+        for statement in (_CAMPAIGNS, _SENT, _KEYS, *tables):
+            connection.execute(statement)
         yield connection
 
 

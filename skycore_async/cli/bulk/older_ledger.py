@@ -14,39 +14,32 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import attrs
 
 from ..ui.output import number_of
 from .earlier_campaigns import EarlierCampaign, opened
-from .place import Place
+from .place import PLACE, PLACE_COLUMNS, Place
 
-_TABLE: Final = """
+_TABLE: Final = f"""
 CREATE TABLE IF NOT EXISTS messages_had (
-    directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT, count INTEGER,
-    PRIMARY KEY (directory, address, ledger, in_database, campaign)
+    {PLACE_COLUMNS}, count INTEGER, PRIMARY KEY ({PLACE})
 ) WITHOUT ROWID
 """
-_HAD: Final = """
-SELECT count FROM messages_had
-WHERE (directory, address, ledger, in_database, campaign) = (?, ?, ?, ?, ?)
-"""
-_OLD: Final = """
-DELETE FROM messages_had
-WHERE (directory, address, ledger, in_database, campaign) NOT IN (
-    SELECT directory, address, ledger, in_database, campaign FROM campaigns)
-"""
+_HAD: Final = f"SELECT count FROM messages_had WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
+_FORGET_ORPHANS: Final = f"""
+DELETE FROM messages_had WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)
+"""  # noqa: S608 - names of our own
 
 
 def note_messages(place: Place, count: int) -> None:
     """Note how many messages the ledger of a campaign has."""
-    with suppress(OSError, sqlite3.Error), _table() as connection:
+    with suppress(OSError, sqlite3.Error), opened(_TABLE) as connection:
         row = (*attrs.astuple(place), count)
         connection.execute("INSERT OR REPLACE INTO messages_had VALUES (?, ?, ?, ?, ?, ?)", row)
-        connection.execute(_OLD)
+        connection.execute(_FORGET_ORPHANS)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,15 +75,8 @@ SentBefore: TypeAlias = EarlierCampaign | OlderLedger
 
 def find_older(place: Place, count: int) -> OlderLedger | None:
     """Return the ledger of a campaign, which has `count` messages, if it had more of them."""
-    with suppress(OSError, sqlite3.Error), _table() as connection:
+    with suppress(OSError, sqlite3.Error), opened(_TABLE) as connection:
         found = connection.execute(_HAD, attrs.astuple(place)).fetchone()
         if found is not None and count < found[0]:
             return OlderLedger(place=place, had=found[0], has=count)
     return None
-
-
-@contextmanager
-def _table() -> Iterator[sqlite3.Connection]:
-    with opened() as connection:
-        connection.execute(_TABLE)
-        yield connection

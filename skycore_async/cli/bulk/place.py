@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Final
 
 import attrs
+
+# The columns of a place in a table, in the order of its fields.
+PLACE: Final = "directory, address, ledger, in_database, campaign"
+PLACE_COLUMNS: Final = (
+    "directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT"
+)
 
 
 @attrs.frozen(kw_only=True)

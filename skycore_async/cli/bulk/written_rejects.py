@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Final
@@ -43,7 +42,7 @@ class WrittenRejects:
 
     def is_as_written(self, path: Path) -> bool:
         """Return whether a file is as this program wrote it for this campaign."""
-        with suppress(OSError, sqlite3.Error), _table() as connection:
+        with suppress(OSError, sqlite3.Error), opened(_TABLE) as connection:
             found = connection.execute(_FOUND, (str(path.resolve()),)).fetchone()
             if found is not None and found[0] == self._source_and_place:
                 return _digest(path) in _each(found[1])
@@ -57,16 +56,9 @@ class WrittenRejects:
 
     def note_writing(self, path: Path, *digests: bytes) -> None:
         """Note the digests that the file may have from now on."""
-        with suppress(OSError, sqlite3.Error), _table() as connection:
+        with suppress(OSError, sqlite3.Error), opened(_TABLE) as connection:
             row = (str(path.resolve()), self._source_and_place, b"".join(digests))
             connection.execute("INSERT OR REPLACE INTO rejects VALUES (?, ?, ?)", row)
-
-
-@contextmanager
-def _table() -> Iterator[sqlite3.Connection]:
-    with opened() as connection:
-        connection.execute(_TABLE)
-        yield connection
 
 
 def new_digest() -> blake2b:
