@@ -112,14 +112,14 @@ async def _show_all(
     is_opted_out: OptOutCheck,
 ) -> None:
     find = functools.partial(outcomes, resend_in_doubt=resend_in_doubt, resends_once=resends_once)
-    left = iter(rows)
-    while some := list(itertools.islice(left, AT_A_TIME)):
-        known = await reconsider_doubts(ledger, some)
-        changed = [row for row, before in zip(known, some, strict=True) if row is not before]
+    rest = iter(rows)
+    while batch := list(itertools.islice(rest, AT_A_TIME)):
+        current = await reconsider_doubts(ledger, batch)
+        changed = [row for row, read in zip(current, batch, strict=True) if row is not read]
         survey.revived += sum(isinstance(row, MessageRow) for row in changed)
         survey.settled += sum(_is_sent(row) for row in changed)
-        doubts = await _doubts(ledger, known) if resend_in_doubt else frozenset()
-        for row, kind in await _kinds(ledger, known, is_opted_out, find):
+        doubts = await _doubts(ledger, current) if resend_in_doubt else frozenset()
+        for row, kind in await _kinds(ledger, current, is_opted_out, find):
             if kind is OutcomeKind.ALREADY_SENT and not knows_sender:
                 kind = OutcomeKind.ACCEPTED  # noqa: PLW2901
             if isinstance(row, MessageRow) and kind is not None:

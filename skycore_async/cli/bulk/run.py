@@ -216,31 +216,31 @@ class Run:
         if self._rest is None:
             self._rest = iter(self._rows)
         while True:
-            again = self._rows.on_lines(self._put_off.take_open(AT_A_TIME))
+            waited = self._rows.on_lines(self._put_off.take_open(AT_A_TIME))
             self._counters.put_off = self._put_off.count
-            some = again or list(itertools.islice(self._rest, AT_A_TIME))
-            if not some:
+            batch = waited or list(itertools.islice(self._rest, AT_A_TIME))
+            if not batch:
                 break
-            known = await reconsider_doubts(ledger, some)
-            rejected = [row for row in known if isinstance(row, RejectedRow)]
+            current = await reconsider_doubts(ledger, batch)
+            rejected = [row for row in current if isinstance(row, RejectedRow)]
             await self._reject(ledger, rejected)
-            judged = [row for row in known if isinstance(row, MessageRow)]
-            if again:  # these were counted as messages when they were put off
+            messages = [row for row in current if isinstance(row, MessageRow)]
+            if waited:  # they were counted as messages when they were put off
                 self._counters.total -= len(rejected)
             else:
-                self._revive(len(judged) - sum(isinstance(row, MessageRow) for row in some))
+                self._revive(len(messages) - sum(isinstance(row, MessageRow) for row in batch))
             found = await outcomes(
-                ledger, judged, resend_in_doubt=resend_in_doubt, resends_once=self._resends_once
+                ledger, messages, resend_in_doubt=resend_in_doubt, resends_once=self._resends_once
             )
-            opted_out = await self._opted_out(ledger, judged)
-            for before, (row, outcome) in zip(judged, found, strict=True):
+            opted_out = await self._opted_out(ledger, messages)
+            for message, (row, outcome) in zip(messages, found, strict=True):
                 if not isinstance(outcome, SendIntent):
                     self._count(row.row, outcome)
-                elif not again and not self._left:
+                elif not waited and not self._left:
                     self._counters.held_back += 1
                 else:
-                    self._left -= not again and row.message.to not in opted_out
-                    line = before.row.line
+                    self._left -= not waited and row.message.to not in opted_out
+                    line = message.row.line
                     if self._put_off.may_begin(row.message.to):
                         self._before_each()
                         self._under_way[outcome.key] = (row.row, line)
