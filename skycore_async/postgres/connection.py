@@ -32,7 +32,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from ..errors import ConfigurationError, InvalidMessage, LedgerError
 from ..runtime.secret import Secret
 from .formats import SET_FORMATS
-from .naming import name_of
+from .naming import are_ports, name_of
 from .pooler_check import UnfitSession, check_durable, check_session
 from .schema import Connection, check
 from .watched_connection import WatchedConnection
@@ -238,8 +238,8 @@ def _read(given: Secret) -> tuple[str, Secret, str]:
             "an '@' or '/' in its user or password is written as %40 or %2F; or leave the"
             " password to ~/.pgpass"
         )
-    if not wrong and not str(words.get("port") or 0).replace(",", "0").isdecimal():
-        wrong = "its port is no number; a password ends with '@', and then comes the host"
+    if not wrong and not are_ports(str(words.get("port") or "")):
+        wrong = "its port is no number to 65535; a password ends with '@', and then comes the host"
     # Of a DSN that is torn apart, any part may be one of a password.
     name = "PostgreSQL database" if wrong else name_of(words)
     words = {"application_name": "skycore-async", **_TIMERS, **words, **_ENCODING}

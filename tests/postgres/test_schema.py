@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -479,9 +481,10 @@ def test_a_password_that_tears_a_dsn_apart_is_not_shown(password: str) -> None:
 
 def test_a_password_in_the_place_of_a_port_is_not_shown() -> None:
     """Where the host was forgotten, it would be said in whatever names the database."""
-    with pytest.raises(ConfigurationError, match="its port is no number") as caught:
-        Database("postgresql://someone:s3cret/orders")
-    assert "s3cret" not in str(caught.value)
+    for password in ("s3cret", "731973"):
+        with pytest.raises(ConfigurationError, match="its port is no number") as caught:
+            Database(f"postgresql://someone:{password}/orders")
+        assert password not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -510,6 +513,16 @@ def test_a_database_that_the_environment_names_has_its_name(
     monkeypatch.setenv("PGDATABASE", "orders")
     assert Database("postgresql://").name == "PostgreSQL database orders at host, port 6432"
     assert Database("host=other").name == "PostgreSQL database orders at other, port 6432"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its environment has text alone")
+@pytest.mark.parametrize("word", [b"PGPASSWORD", b"PGOPTIONS", b"PGDATABASE"])
+def test_what_is_no_text_in_the_environment_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, word: bytes
+) -> None:
+    """As a password in Latin-1, which libpq takes: it was an error with bytes of it."""
+    monkeypatch.setitem(os.environb, word, b"p\xe4ss")
+    assert Database("postgresql://host/orders").name == "PostgreSQL database orders at host"
 
 
 @pytest.mark.parametrize(
