@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 from benchmarks.postgres import Server, shared
 from skycore_async import PostgresLedger, SQLiteLedger, share_opt_outs
 from skycore_async.cli.app import skycore
+from skycore_async.cli.bulk.earlier_campaigns import opened
 from skycore_async.cli.ui.ledger_target import ledger_target
 from skycore_async.cli.ui.opt_out_list import list_of
 from skycore_async.cli.ui.output import Exit
@@ -155,6 +156,30 @@ def test_a_database_that_was_made_anew_is_none_that_knows(dsn: str) -> None:
     assert "No campaign" in run("status", dsn).stdout
     assert answer(*load, "--yes-send-again")["new"] == 30
     assert answer(*load)["known"] == 30
+
+
+@pytest.mark.slow
+def test_what_an_earlier_version_noted_of_a_database_counts_on(
+    monkeypatch: pytest.MonkeyPatch, dsn: str
+) -> None:
+    """It noted no port: the campaign is loaded on unasked, if this database has it, and not else.
+
+    What was noted since without a port is of another database.
+    """
+    assert loaded(dsn)["new"] == 30
+    with_port = f"{ledger_target(Secret(dsn)).full_name}, port 6432"
+    monkeypatch.setattr("skycore_async.cli.ui.database.name_of_database", lambda _: with_port)
+    load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
+    assert run(*load).exit_code == Exit.USAGE
+    with opened() as connection:
+        connection.execute("UPDATE named_with_ports SET since = since + 3600")
+    assert answer(*load)["known"] == 30
+    assert "under other keys" in run(*load, "--key-column", "name").stderr
+    with opened() as connection:  # as if it had not been loaded since
+        connection.execute("DELETE FROM campaigns WHERE ledger = ?", (with_port,))
+        connection.execute("DELETE FROM sent WHERE ledger = ?", (with_port,))
+    shared().emptied()
+    assert run(*load).exit_code == Exit.USAGE
 
 
 @pytest.mark.slow

@@ -18,6 +18,8 @@ Rules:
 * Where two runs begin the same messages at once, the run whose first message begins first sends
   them, and the other sends nothing.
 * Once a ledger's file is copied into a database, its campaigns are those of the database.
+* An earlier version noted a database without its port.  What it noted counts for a database of
+  that name that has the campaign.
 * Where the file cannot be read or written, the user is told, and the run goes on.
 """
 
@@ -34,6 +36,7 @@ from typing import Final
 
 import attrs
 
+from ...ledger.earlier_names import earlier_name
 from ...runtime.private_files import PRIVATE
 from ...runtime.user_files import user_file
 from ..ui.output import say
@@ -59,9 +62,14 @@ CREATE TABLE IF NOT EXISTS sketched_keys (
     {PLACE_COLUMNS}, keys BLOB, PRIMARY KEY ({PLACE})
 ) WITHOUT ROWID
 """
+# What was begun before this time may have a database under its earlier name.
+_SINCE: Final = """
+CREATE TABLE IF NOT EXISTS named_with_ports AS
+SELECT (julianday('now') - 2440587.5) * 86400 AS since
+"""
 _ALL: Final = f"""
-SELECT sent.campaign IS NOT NULL, ledger, in_database, campaigns.campaign, begun, sketch,
-    coalesce(keys, x'')
+SELECT sent.campaign IS NOT NULL, ledger, in_database, campaigns.campaign, begun,
+    in_database AND begun < (SELECT since FROM named_with_ports), sketch, coalesce(keys, x'')
 FROM campaigns LEFT JOIN sketched_keys USING ({PLACE}) LEFT JOIN sent USING ({PLACE})
 """  # noqa: S608 - names of our own
 _HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
@@ -154,8 +162,11 @@ def _most_alike(
 ) -> EarlierCampaign | None:
     found: list[EarlierCampaign] = []
     here = (place.directory, place.address)
-    for has_sent, ledger, in_database, campaign, begun, *data in connection.execute(_HERE, here):
+    rows = connection.execute(_HERE, here)
+    for has_sent, ledger, in_database, campaign, begun, is_without_port, *data in rows:
         path = ledger if in_database else absolute_path(ledger)
+        if is_without_port and ledger_knows and path == earlier_name(place.ledger):
+            path = place.ledger
         other = attrs.evolve(place, ledger=path, in_database=bool(in_database), campaign=campaign)
         if not has_sent and (only_sent or other.ledger_is_gone):
             continue
@@ -244,7 +255,9 @@ def note_none_sent(place: Place) -> None:
 def has_sent(place: Place) -> bool:
     """Return whether this campaign is noted as having begun a message."""
     with _failure_is_told(), opened() as connection:
-        return connection.execute(_HAS_SENT, attrs.astuple(place)).fetchone() is not None
+        names = (place, attrs.evolve(place, ledger=earlier_name(place.ledger)))
+        found = (connection.execute(_HAS_SENT, attrs.astuple(one)).fetchone() for one in names)
+        return any(found)
     return False
 
 
@@ -268,7 +281,7 @@ def opened(*tables: str) -> Iterator[sqlite3.Connection]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=PRIVATE)
     with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
-        for statement in (_CAMPAIGNS, _SENT, _KEYS, *tables):
+        for statement in (_CAMPAIGNS, _SENT, _KEYS, _SINCE, *tables):
             connection.execute(statement)
         yield connection
 

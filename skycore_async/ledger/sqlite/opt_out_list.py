@@ -8,6 +8,8 @@ Rules:
 * Entries count in the order in which they are told, as in a ledger; `opt_outs` decides which of
   two counts.
 * The file keeps the rules of `shared_file`: what was told is on the disk.
+* What a ledger has seen under its earlier name counts; what it lacks of that all the same is found
+  by its entries.
 * A number that is on no list may be sent to; so a list that cannot be read is an error, and
   never an empty one.
 """
@@ -24,6 +26,7 @@ import attrs
 
 from ...protocol.numbers import names_within_country, spellings
 from ..columns import OPT_OUT
+from ..earlier_names import earlier_name
 from ..opt_outs import OptOut, is_missed, latest_entry, may_be_sent_to, relayed
 from .shared_file import FileKind, as_ledger_errors, connect, make_if_missing, set_up, transaction
 
@@ -232,8 +235,10 @@ def is_out_by_ledger(number: str, known: Mapping[str, OptOut]) -> bool:
 
 
 def _seen_by(execute: Callable[..., Any], ledger: str) -> int:
-    found = execute("SELECT change FROM seen WHERE ledger = ?", (ledger,)).fetchone()
-    return int(found[0]) if found else 0
+    for name in (ledger, earlier_name(ledger)):
+        if found := execute("SELECT change FROM seen WHERE ledger = ?", (name,)).fetchone():
+            return int(found[0])
+    return 0
 
 
 def _entries(execute: Callable[..., Any], numbers: Collection[str]) -> dict[str, OptOut]:

@@ -263,6 +263,33 @@ class TestSharing:
             assert len(shared.changes(0)) == 1
             assert shared.changes(shared.seen_by("a")) == []
 
+    async def test_a_database_hears_nothing_again_for_its_port_being_in_its_name(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """What it saw under the name without it is seen: a START since would be undone by it."""
+        name, ours = "PostgreSQL database orders at host", Looks()
+        named = f"{name}, port 6432, of service live"
+        shared.tell([entry(), entry(BO)])
+        shared.note_seen(name, 1)
+        await ledger.run(TellOptOuts(entries=(entry(out=False, at=NOON + 9, stamped=True),)))
+        with shared.asked(named) as is_opted_out:
+            assert not is_opted_out(ANN, {ANN: entry(out=False, at=NOON + 9, stamped=True)})
+        async with sharing_opt_outs(ledger, shared, name=named, sleep=ours):
+            assert not await ledger.is_opted_out(ANN)
+            assert await ledger.is_opted_out(BO)
+        assert shared.seen_by(named) == 3
+        assert shared.seen_by(name) == 1
+
+    async def test_a_database_beside_another_hears_what_it_lacks(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """The name without a port may be of another, which has seen what this one has not."""
+        name = "PostgreSQL database orders at host"
+        shared.tell([entry()])
+        shared.note_seen(name, 1)
+        async with sharing_opt_outs(ledger, shared, name=f"{name}, port 6432", sleep=Looks()):
+            assert await ledger.is_opted_out(ANN)
+
     async def test_what_has_changed_on_the_list_is_taken_in_before_anything_is_told(
         self, ledger: BaseLedger, shared: OptOutList, monkeypatch: pytest.MonkeyPatch
     ) -> None:
