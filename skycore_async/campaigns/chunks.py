@@ -198,7 +198,11 @@ def finish(
         left = count(chunk.keys_to_send())
         waiting = count(put_off) if put_off else 0
         kept = {key: at for key, at in doubts.items() if left and key not in left_out}
-        counts = json.dumps(Counter(left_out.values())) if left_out else None
+        if kept.items() - chunk.doubts_to_resend.items():
+            pause = 0  # they were not looked at, and wait for nobody's hours
+        # A doubt was begun, and is counted from the ledger.
+        why = [why for key, why in left_out.items() if key not in chunk.doubts_to_resend]
+        counts = json.dumps(Counter(why)) if why else None
         values = (
             "waiting" if left else "done",
             counts,

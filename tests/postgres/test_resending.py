@@ -11,6 +11,7 @@ import pytest
 
 from skycore_async import SkycoreClient
 from skycore_async.campaigns.campaigns import change, load
+from skycore_async.campaigns.chunks import due, finish, take
 from skycore_async.campaigns.outage import LIMIT
 from skycore_async.campaigns.progress import progress
 from skycore_async.campaigns.resending import Resending, doubts_of, resend
@@ -73,6 +74,23 @@ async def test_a_doubt_does_not_wait_for_the_hours_of_others(
         "UPDATE skycore.chunks SET state = 'waiting', put_off = 1, due = now() + interval '1 day'"
     )
     assert told(connection).new == 20
+    stub = StubTransport()
+    await work(dsn, NOWHERE, transport=stub)
+    assert len(stub.sent) == 20
+
+
+async def test_a_doubt_that_is_permitted_while_its_chunk_is_held_waits_for_nobody(
+    connection: Connection, dsn: str
+) -> None:
+    """The worker, which knows of no permission yet, gives the chunk back for tomorrow's hours."""
+    await in_doubt(connection, dsn)
+    connection.execute("UPDATE skycore.chunks SET state = 'waiting', due = now()")
+    held = [take(connection, id_, worker="a", lease=60) for id_ in due(connection, 10)]
+    assert told(connection).new == 20
+    for chunk in held:
+        assert chunk is not None
+        finish(connection, chunk, left_out={}, pause=86_400, put_off=chunk.keys[:1])
+    assert len(due(connection, 10)) == 3
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert len(stub.sent) == 20
@@ -263,6 +281,9 @@ async def test_who_has_said_stop_is_not_sent_to_for_a_permission_from_before(
         await work(dsn, NOWHERE, transport=stub)
         await ledger.opt_in("15550000000")
         assert (only(connection).state, stub.sent) == ("done", [])
+        load(connection, "promo", some(5))
+        assert only(connection).to_send == 2  # and the doubt was begun: it is counted once
+        connection.execute("DELETE FROM skycore.chunks WHERE state <> 'done'")
         connection.execute("UPDATE skycore.chunks SET state = 'waiting'")
         await work(dsn, NOWHERE, transport=stub)
         async with SkycoreClient(api_key="k", transport=stub, ledger=ledger) as client:
