@@ -329,6 +329,5 @@ def advice(
     if counters.already_sent:
         yield (
             f"{counters.already_sent:,} went out before with another text, number or sender, and"
-            " nothing was sent for them now: to get this one, too, they would get a second"
-            " message."
+            " were not sent now: this text would be a second message to these recipients."
         )

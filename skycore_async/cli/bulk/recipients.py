@@ -1,19 +1,18 @@
 """A CSV of recipients, as Excel and others write it: bytes in, rows out.
 
-Strategy: one look over the bytes settles the encoding, the first line the
-delimiter, and after that the standard library's csv reads as often as it is
-asked to.  A row is gone when the next one is read, so a million take no more
-memory than one.
+Strategy: one pass over the bytes determines the encoding, and the first line the delimiter.  After
+that the standard library's csv reads the rows, as often as needed.  Rows are read one at a time,
+so a million take no more memory than one.
 
 Rules:
 
-* A byte order mark decides.  Without one it is UTF-8 where all of it is, and
-  Windows-1252 where not, which is said, since it is a guess.
-* What could be read in two ways is refused with its line: a quote that never
-  closes would swallow every recipient after it.
-* A line number is that of the file, as an editor shows it: where a row begins.
-* A column is found by its name without case and punctuation, and never by
-  guessing between two.
+* A byte order mark decides the encoding.  Without one the file is read as UTF-8 if all of it is
+  valid, else as Windows-1252, and the user is told of that guess.
+* Where a file could be read in two ways, it is refused with the line: a quote that is never closed
+  would swallow every recipient after it.
+* A line number is that of the line on which a row begins, as an editor shows it.
+* A column is found by its name, without case and punctuation.  Where two columns could be meant,
+  neither is guessed.
 """
 
 from __future__ import annotations
@@ -51,13 +50,13 @@ LINE: Final = "line"
 
 _CHUNK: Final = 1 << 16
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
-# A formula that is a text, by which spreadsheets are kept from making a number of it.
+# A formula that is only a text, which keeps spreadsheets from making it a number.
 _QUOTED_FORMULA: Final = re.compile(r'\s*="((?:[^"]|"")*)"\s*')
-# One that is a quote, or ends the line, could stand between no two cells.
+# A quote or a line break cannot be a delimiter.
 _SEPARATOR_LINE: Final = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"')
 
-# What a file begins with, the codec that reads it, and its name for people.
+# The beginning of a file, its codec, and the name of its encoding for people.
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
@@ -128,7 +127,7 @@ class Header:
 
     @property
     def first_line(self) -> str:
-        """Say what the line is that names the columns."""
+        """Describe the first line, which should name the columns."""
         return f"the first line is to name the columns, and is {_listed(self.names)}"
 
     def _all(self, name: str) -> list[int]:
@@ -145,14 +144,14 @@ def _listed(names: Sequence[str]) -> str:
 
 @attrs.frozen(kw_only=True)
 class SheetEncoding:
-    """How the bytes are read; `name` is for people, and says where it is a guess."""
+    """The codec of a file, and its `name` for people, which says if it is a guess."""
 
     codec: str
     name: str
 
 
 def encoding_of(file: BinaryIO) -> SheetEncoding:
-    """Settle the encoding of a file; all of it is looked at.
+    """Return the encoding of a file, after reading all of it.
 
     Raises SheetError where no encoding fits.
     """
@@ -187,7 +186,7 @@ def _first_wrong_line(file: BinaryIO, codec: str) -> int | None:
 
 
 def delimiter_of(line: str) -> str:
-    """Return the delimiter that the names of the columns stand between."""
+    """Return the delimiter between the names of the columns."""
     outside = _QUOTED.sub("", line)
     return max(_DELIMITERS, key=outside.count)
 
@@ -215,14 +214,14 @@ class Sheet:
 
     @property
     def form(self) -> str:
-        """Say in words how it is read."""
+        """Describe the encoding and the delimiter."""
         delimited = _DELIMITERS.get(self.delimiter, f"delimiter {self.delimiter!r}")
         return f"{self.encoding.name}, {delimited}"
 
     def rows(self) -> Iterator[Row]:
-        """Read the rows below the header, from the first, leaving blank lines out.
+        """Yield the rows below the header, from the first, without blank lines.
 
-        Raises SheetError where the file cannot be read on.
+        Raises SheetError where the rest of the file cannot be read.
         """
         return itertools.islice(self._records(), 1, None)
 

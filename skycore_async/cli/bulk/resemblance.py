@@ -1,8 +1,8 @@
-"""Whether two campaigns are the same messages, told from a few hundred of them.  No I/O.
+"""Whether two campaigns have the same messages, judged by a few hundred of them.  No I/O.
 
-Strategy: of each campaign those messages are kept whose numbers have the smallest checksums.
-Two campaigns that share messages keep the same ones, however their rows are ordered and
-whichever others are in them; of those, the texts are compared.  (A bottom-k sketch.)
+Strategy: a sketch keeps the messages whose numbers have the smallest checksums (a bottom-k
+sketch).  So the sketches of two campaigns keep the same of the messages that both have, whatever
+the order of the rows and the other messages, and the texts of these are compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zlib import crc32
 
 import attrs
 
-_KEPT: Final = 256  # messages; a share is then told to a few percent
+_KEPT: Final = 256  # messages, which give a share to within a few percent
 _SIZE: Final = 8  # bytes of a digest
 _RECORD: Final = struct.Struct(f"<I{_SIZE}s")
 _KEY_RECORD: Final = struct.Struct(f"<I{_SIZE}s{_SIZE}s")
@@ -28,7 +28,7 @@ _DECIMALS: Final = re.compile(r"\.0+$", re.ASCII)
 
 @attrs.frozen
 class _Key:
-    """A key as digests: of itself, and of what no spreadsheet changes."""
+    """A key as two digests: of the key, and of the part that no spreadsheet changes."""
 
     exact: bytes
     lasting: bytes
@@ -38,42 +38,42 @@ class _Key:
         return cls(_digest(key), _digest(_lasting_form(key)))
 
     def is_of_one_message(self, other: _Key) -> bool:
-        """Return whether two keys, which are two, are of one message all the same."""
+        """Return whether these are two different keys of one message."""
         is_another = self.exact != other.exact
         return is_another and (self.lasting == other.lasting or _BY_NUMBER in {self, other})
 
 
-_BY_NUMBER: Final = _Key(bytes(_SIZE), bytes(_SIZE))  # whichever number that is
+_BY_NUMBER: Final = _Key(bytes(_SIZE), bytes(_SIZE))  # any key that is made of the number
 
 
 class Sketch:
-    """Some of the messages of a campaign, the same few of the same messages."""
+    """A sample of a campaign's messages; the same messages always give the same sample."""
 
     def __init__(self) -> None:
         self._texts: dict[int, bytes] = {}  # by the checksum of the number
-        # Of those whose keys are known, as texts until they are asked for.
+        # By checksum, where the key is known: its text, until it is needed as digests.
         self._keys: dict[int, _Key | str] = {}
-        self._largest: list[int] = []  # of those, as a heap with the largest first
-        self._bound: float = inf  # beyond it, nobody knows what the campaign has
+        self._largest: list[int] = []  # the checksums, as a heap with the largest first
+        self._bound: float = inf  # messages with larger checksums are not kept
 
     def add(self, to: str, text: str, key: str = "", *, is_by_number: bool = False) -> None:
-        """Take one message into account, and its key, which may be made of the number."""
+        """Add a message and its key; `is_by_number` says that the key is made of the number."""
         checksum = crc32(to.encode())
         if checksum < self._bound:
             self._keys[checksum] = _BY_NUMBER if is_by_number else key
             self._keep(checksum, blake2b(text.encode(), digest_size=_SIZE).digest())
 
     def merge(self, other: Sketch) -> None:
-        """Take all messages of another into account, which were before these."""
+        """Add the messages of an earlier sketch."""
         for checksum, text in other._texts.items():
             if (key := self._keys.get(checksum) or other._keys.get(checksum)) is not None:
                 self._keys[checksum] = key
             self._keep(checksum, text)
 
     def share_in(self, other: Sketch, *, under_other_keys: bool = False) -> float:
-        """Return about which share of these messages the other campaign has, from 0 to 1.
+        """Return the approximate share of these messages that the other has, from 0 to 1.
 
-        With `under_other_keys`, those alone count that have another key there.
+        With `under_other_keys`, only messages that have another key there count.
         """
         bound = min(self._bound, other._bound)
         told = sum(checksum <= bound for checksum in self._texts)
@@ -112,11 +112,11 @@ class Sketch:
             self._bound = -self._largest[0]
 
     def to_bytes(self) -> bytes:
-        """Return it as bytes, to be kept, but for the keys."""
+        """Return the sketch as bytes, without the keys."""
         return b"".join(_RECORD.pack(*pair) for pair in self._texts.items())
 
     def keys_to_bytes(self) -> bytes:
-        """Return the keys as bytes, to be kept."""
+        """Return the keys as bytes."""
         known = (
             (checksum, _Key.of(key) if isinstance(key, str) else key)
             for checksum, key in self._keys.items()
@@ -127,7 +127,7 @@ class Sketch:
 
     @classmethod
     def from_bytes(cls, data: bytes, keys: bytes = b"") -> Self:
-        """Return the one that `to_bytes` and `keys_to_bytes` gave these bytes of."""
+        """Return the sketch of which `to_bytes` and `keys_to_bytes` returned these bytes."""
         sketch = cls()
         for checksum, exact, lasting in _KEY_RECORD.iter_unpack(keys):
             sketch._keys[checksum] = _Key(exact, lasting)
@@ -141,6 +141,6 @@ def _digest(text: str) -> bytes:
 
 
 def _lasting_form(key: str) -> str:
-    """Return what tables leave of a key: they drop zeros in front, and make decimals of it."""
+    """Return what spreadsheets keep of a key: they drop leading zeros, and add decimals."""
     plain = normalize("NFKC", key).casefold()
     return _DECIMALS.sub("", _ZEROS.sub("", plain))
