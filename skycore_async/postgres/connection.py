@@ -206,7 +206,9 @@ class Database:
         if row := connection.execute(_UNLOGGED).fetchone():
             raise LedgerError(
                 f"{self.name} has the table {row[0]} unlogged, and would empty it after a crash,"
-                f" so that what was sent is sent again: ALTER TABLE {row[0]} SET LOGGED"
+                f" so that what was sent is sent again: ALTER TABLE {row[0]} SET LOGGED. Where it"
+                " has crashed since, or a standby took over, the table was emptied: cancel all"
+                " campaigns then before a worker starts, or what was sent goes out again"
             )
         check(connection)
 
