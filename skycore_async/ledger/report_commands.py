@@ -39,7 +39,7 @@ class ListBegunMessages(LongQuery[Page[BegunMessage]]):
 
 @attrs.frozen(kw_only=True)
 class LastAccepted(LongQuery[float | None]):
-    """When the last message before then was begun that was accepted, and never in doubt."""
+    """The start of the last message before then that was accepted and never in doubt."""
 
     before: float
 
@@ -64,7 +64,7 @@ class ListEarlierAttempts(LongQuery[Page[EarlierAttempt]]):
 
 @attrs.frozen
 class ForgottenUntil(Query[float]):
-    """When the last message was begun that the ledger has forgotten; 0 if there is none."""
+    """The start of the last message that the ledger has forgotten; 0 if there is none."""
 
     def answer(self, store: LedgerReader) -> float:
         """Return the answer of a store."""
@@ -82,13 +82,13 @@ class ListReportRequests(Query[list[ReportRequest]]):
 
 @attrs.frozen(kw_only=True)
 class RecordReportRequest(LedgerCommand[None]):
-    """Write that the provider was asked for a report."""
+    """Record that the provider was asked for a report."""
 
     request: ReportRequest
 
 
 @attrs.frozen(kw_only=True)
 class SettleByReport(LedgerCommand[frozenset[str]]):
-    """Write what a report proved, and return the keys of the messages that were still in doubt."""
+    """Record what a report proved; the result is the keys of messages that were still in doubt."""
 
     decisions: tuple[DoubtDecision, ...]

@@ -1,11 +1,11 @@
-"""What becomes of a message in doubt, by what a report tells of its attempts.  No I/O.
+"""Decides about a message in doubt from what a report says about its attempts.  No I/O.
 
 Rules:
 
 * If one attempt was taken, the message was sent.
-* A message was not sent if each of its attempts is proven not taken, and each doubt that is like
-  one of them as well: a row may belong to any of those that are alike.
-* A message that is perhaps being sent is left alone, whatever a report tells.
+* A message was not sent if each of its attempts is proven not taken, and so is each doubt that is
+  like one of them: among attempts that are alike, a row may belong to any.
+* A message that is perhaps being sent is left alone, whatever a report says.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ class MessageInDoubt:
 
     @property
     def attempts(self) -> tuple[int, ...]:
-        """The ids of all of them."""
+        """The ids of all its attempts that may have been taken."""
         return (*(() if self.last is None else (self.last,)), *self.earlier)
 
 
 def listed_of(record: MessageRecord) -> tuple[float, float] | None:
-    """Return the time in which reports listed a row that may be a message's; None if none did."""
+    """Return the span in which reports listed rows that may be of a message; None if none did."""
     if record.listed_since is None or record.listed_until is None:
         return None
     return record.listed_since, record.listed_until
 
 
 def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | None:
-    """Return the last attempt of a message in doubt; None if that was not taken."""
+    """Return the last attempt of a message in doubt; None if that attempt was not taken."""
     if record.untaken:
         return None
     return KnownAttempt(
@@ -78,7 +78,7 @@ def last_attempt(record: MessageRecord, id_: int, role: Role) -> KnownAttempt | 
 def earlier_attempt(attempt: EarlierAttempt, id_: int, role: Role) -> KnownAttempt:
     """Return an earlier attempt, without its HISTORYID.
 
-    That would be of one of the rows that were alike, which a report gave to any of the attempts.
+    That HISTORYID is of one of several rows that were alike, so it may belong to another attempt.
     """
     return KnownAttempt(
         id=id_,
@@ -98,10 +98,10 @@ def begun_attempt(
 ) -> tuple[KnownAttempt, bool]:
     """Return the last attempt of another message, and whether it is a witness.
 
-    If the message was in doubt and was settled, it is none, as any of its attempts may have been
-    taken.  If it was in doubt when it was sent again, its row may be that of an earlier attempt,
-    unless it has a HISTORYID.  With `is_found_earlier`, a report showed that an earlier attempt
-    was taken, so this one may have been taken or not.
+    A message that was in doubt and was settled is no witness, as any of its attempts may have been
+    taken.  If a message was in doubt when it was sent again, its row may be that of an earlier
+    attempt, unless it has a HISTORYID.  With `is_found_earlier`, a report showed that an earlier
+    attempt was taken, so this one may have been taken or not.
     """
     is_accepted = begun.state not in UNDECIDED and not (
         begun.doubted and begun.settled_by == BY_POSTBACK
@@ -117,7 +117,7 @@ def begun_attempt(
         from_=begun.from_,
         started_at=begun.started_at,
         ended_at=now if begun.ended_at is None else begun.ended_at,
-        # From a report it would be of any one of the rows that were alike.
+        # A report may have taken the HISTORYID from any of the rows that were alike.
         history_id=None if begun.settled_by == BY_REPORT else begun.history_id,
     )
     is_told_apart = not begun.doubted or begun.history_id is not None
@@ -131,9 +131,9 @@ def decide(
     *,
     trust_absence: bool = False,
 ) -> DoubtDecision | OpenReason:
-    """Return what became of a message, or why that stays open.
+    """Return the decision about a message, or why it stays in doubt.
 
-    `why_not_proven` returns why it is no proof that a report lacks an attempt; None if it is.
+    `why_not_proven` returns why a missing row is no proof about an attempt; None if it is proof.
     """
     if doubt.reason is not None:
         return doubt.reason

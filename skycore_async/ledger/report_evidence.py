@@ -1,19 +1,19 @@
-"""When it is proof that a sending report lacks an attempt.  No I/O, no storage.
+"""Decides when a missing row in a sending report proves an attempt not taken.  No I/O, no storage.
 
 Rules:
 
 * The report is complete, covers the time from before the attempt to long after it, and was made
   after that: a provider may list late what it took.
-* There is a witness on each side: the accepted message that was begun next before the attempt, and
-  the one that was begun next after its end.  The report lists both, and all accepted messages
-  between them, but for those that were in doubt before, whose rows may be another's.
+* There is a witness on each side: the accepted message that was begun last before the attempt, and
+  the one that was begun first after its end.  The report lists both, and all accepted messages
+  between them, except those that were in doubt before, as their rows may be of other messages.
 * The witnesses are before and after the attempt by the clock as well as by turn.  So it was sent
   between them, whatever the clock showed, and the report has to cover all of that time.  Where
   clock and turns agree, a day of it is enough.
 * The report was made long after the attempt, even if the clock was wrong.  Where clock and turns
-  do not agree, that is counted from the witness after it, plus the time by which a witness is
-  late.
-* If no witnesses are asked for, the next accepted messages count all the same: a report that
+  do not agree, the wait is counted from the witness after the attempt, plus the time by which a
+  witness is listed late.
+* Even if no witnesses are required, the next accepted messages count: a report that
   covers their times, and lists none of them, is of another account.
 * Without proof a doubt stays open, for a reason that says what would end it.
 * If a row that one report listed leaves a doubt open, a later report has to cover the time of that
@@ -33,15 +33,15 @@ import attrs
 from .settlement import CLOCKS_APART
 
 AFTER: Final = 3600.0  # seconds past the end of an exchange that a report has to cover
-# Seconds around an attempt in which it was sent, if nothing shows that the clock was wrong.
+# The attempt was sent within so many seconds, if nothing shows that the clock was wrong.
 NEAR: Final = 86_400.0
-_APART: Final = 3600.0  # seconds between times that are asked for at once
+_APART: Final = 3600.0  # seconds: spans closer than this are requested as one period
 _FIRST_PAUSE: Final = 60.0  # seconds after a look-up that was refused as too often, then doubled
 _LONGEST_PAUSE: Final = 3600.0
 
 
 class OpenReason(enum.StrEnum):
-    """Why a report does not end a doubt; `words` say so, and what would end it."""
+    """Why a report does not end a doubt; `words` say why, and what would end it."""
 
     NOT_COVERED = "not_covered"
     NO_REPORT = "no_report"
@@ -115,7 +115,7 @@ _IN_TIME: Final = frozenset(
 )
 
 
-# Reasons that are rows which may be of the doubt: a later report has to list them again.
+# Reasons that come from rows which may be of the doubt: a later report must list those rows again.
 BY_ROWS: Final = frozenset(
     {
         OpenReason.LATE_ROW,
@@ -152,11 +152,11 @@ class ReportPeriod:
 
 @attrs.frozen(kw_only=True)
 class Witnesses:
-    """What shows that a report lists the time of an attempt.
+    """The witnesses that show whether a report lists the time of an attempt.
 
     `before` and `after` say whether there is a witness on that side, and `all_present` whether all
-    witnesses from the one to the other surely are in the report.  These two are listed `late` by
-    so many seconds.
+    witnesses from the first to the last are surely in the report.  `late` is by how many seconds
+    the report lists those two late.
     """
 
     before: bool
@@ -169,8 +169,8 @@ class Witnesses:
 class Neighbours:
     """When the witnesses next to an attempt were begun; None for a missing one.
 
-    The one after it had ended by `until`.  With `is_in_order`, clock and turns agree for all that
-    was begun near it.
+    The witness after the attempt had ended by `until`.  With `is_in_order`, clock and turns agree
+    for all attempts that were begun near it.
     """
 
     before: float | None
@@ -180,24 +180,24 @@ class Neighbours:
 
     @property
     def times(self) -> list[float]:
-        """The times that there are."""
+        """The times of the witnesses that exist."""
         return [at for at in (self.before, self.after) if at is not None]
 
     def around(self, since: float, until: float) -> tuple[float, float]:
-        """Return the time in which an attempt was sent whose clock showed `since` to `until`."""
+        """Return the span in which an attempt was sent if its clock showed `since` to `until`."""
         far = NEAR if self.is_in_order else math.inf
         before = -math.inf if self.before is None else self.before
         after = math.inf if self.after is None else self.after
         return max(before, since - far), min(after + until - since, until + far)
 
     def ended_by(self, since: float, until: float) -> float:
-        """Return when an attempt had ended whose clock showed `since` to `until`."""
+        """Return by when an attempt had ended if its clock showed `since` to `until`."""
         if self.is_in_order or self.after is None:
             return until
         return max(until, self.around(since, until)[1])
 
     def listed_by(self, periods: Sequence[ReportPeriod], *, after: float) -> list[float]:
-        """Return those times that complete reports cover, and were made late enough to list."""
+        """Return the times that complete reports cover and were made late enough to list."""
         return [
             at
             for at in self.times
@@ -238,8 +238,8 @@ def period_for(
 ) -> ReportPeriod:
     """Return the least period that a report has to cover to prove attempts absent.
 
-    `times` has when each began and ended by its clock, and `around` the time in which it was sent.
-    Its `made_at` is the earliest time at which the report may have been made.
+    `times` has the start and the end of each attempt by its clock, and `around` the span in which
+    it was sent.  `made_at` of the result is the earliest time at which the report may be made.
     """
     first, last = hull(times)
     near = first - CLOCKS_APART, last + max(after, CLOCKS_APART)
@@ -269,7 +269,7 @@ def joined(periods: Sequence[ReportPeriod]) -> list[ReportPeriod]:
 
 
 def covers(periods: Sequence[ReportPeriod], since: float, until: float) -> bool:
-    """Return whether complete reports cover all of a time."""
+    """Return whether complete reports cover all of a span of time."""
     return any(each.since <= since and until <= each.until for each in joined(periods))
 
 
@@ -281,9 +281,9 @@ def why_not_covered(
     after: float,
     late: float = 0.0,
 ) -> OpenReason | None:
-    """Return why complete reports are no proof about this time; None if they may be.
+    """Return why complete reports are no proof about this time; None if they may be proof.
 
-    They have to be made `late` seconds later where rows may be listed late by that.
+    If rows may be listed `late` seconds late, the reports must be made that much later.
     """
     for period in joined(periods):
         if period.since <= started_at - CLOCKS_APART and period.until > started_at:
@@ -301,7 +301,10 @@ def why_not_between(
     after: float,
     late: float,
 ) -> OpenReason | None:
-    """Return why reports are no proof about all the time in which an attempt was sent."""
+    """Return why reports are no proof about the whole span in which an attempt was sent.
+
+    Returns None if they may be proof.
+    """
     if not covers(periods, *near.around(*times)):
         return OpenReason.NOT_COVERED
     return why_not_covered(times[0], near.ended_by(*times), periods, after=after, late=late)
@@ -310,7 +313,7 @@ def why_not_between(
 def why_not_had(
     reason: OpenReason, *, is_over: bool, has_problem: bool, is_refused: bool
 ) -> OpenReason:
-    """Return why no complete report covers an attempt; with `is_over` there could be one now."""
+    """Return why no complete report covers an attempt; with `is_over` one could be had now."""
     if reason is OpenReason.TOO_SOON and not is_over:
         return reason
     if has_problem:
@@ -330,10 +333,10 @@ def why_not_witnessed(witnesses: Witnesses) -> OpenReason | None:
 def next_report_request(requests: Sequence[tuple[float, bool, float]], *, now: float) -> float:
     """Return when the provider may be asked for a report again.
 
-    `requests` has the latest ones, the last one first: when it was made, whether it was refused as
-    too often, and for how many seconds the provider did not want another.  The limit is a setting
-    of the account that cannot be read, so the pause doubles with each refusal.  A request in the
-    future was made by a wrong clock, and is ignored: it would count until then.
+    `requests` has the latest requests, the last one first: when each was made, whether it was
+    refused as too often, and for how many seconds the provider wanted no other.  The limit is a
+    setting of the account that cannot be read, so the pause doubles with each refusal.  A request
+    in the future was made by a wrong clock, and is ignored: it would count until then.
     """
     known = [each for each in requests if each[0] <= now + CLOCKS_APART]
     refused = 0

@@ -1,4 +1,4 @@
-"""What the rows of a sending report tell of an attempt in doubt.  No I/O, no storage."""
+"""The findings that a sending report allows about an attempt in doubt.  No I/O, no storage."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Taken:
 class Absent:
     """No row can be of the attempt, provided that the report would list each attempt of `group`.
 
-    With `is_beside_another` the report lists another text to its number at its time, which is of
-    no attempt: that may be this one, if the provider alters texts.
+    With `is_beside_another` the report lists a row to its number, at its time, with a text of no
+    attempt: the row may be of this attempt, if the provider alters texts.
     """
 
     group: frozenset[int]
@@ -30,7 +30,7 @@ class Absent:
 
 @attrs.frozen
 class Unclear:
-    """Rows tell nothing about the attempt."""
+    """The rows prove nothing about the attempt."""
 
     reason: OpenReason
 

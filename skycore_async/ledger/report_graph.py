@@ -1,4 +1,4 @@
-"""What the rows of a sending report tell of attempts to one number.  No I/O, no storage.
+"""Finds which attempts to one number the rows of a sending report prove.  No I/O, no storage.
 
 Strategy: attempts and rows form a bipartite graph, with an edge where number, text, sender and
 time fit.  Each row is of one attempt at most, so a maximum matching tells which pairs are
@@ -11,11 +11,11 @@ Rules:
   covers its time.
 * Accepted attempts get rows before doubts do.  The fitting rows that are left over belong to
   doubts; among attempts that are alike it does not matter to which.
-* A doubt was taken if a row fits it.  A late row may be somebody else's.
-* If there are more rows than attempts, somebody else sends the same, and no row is proof.
+* A doubt was taken if a row fits it.  A late row may be of somebody else's message.
+* If there are more rows than attempts, somebody else sends the same text, and no row is proof.
 * Of rows with the same HISTORYID and content only the first fits an attempt.  The others count as
   late: while one of them is left over, no doubt is absent that it may be of.
-* A doubt is absent if no row can be its own.  A row that fits an accepted attempt as well may be
+* A doubt is absent if no row can be its own.  A row that also fits an accepted attempt may be
   of either, and so may a late row.
 * A doubt is not absent while a row to its number is left over: a row with another text, as
   providers may alter texts, or an earlier row with its own text, as its clock may have been ahead.
@@ -232,9 +232,9 @@ class ReportGraph:
         return [group for group, _ in groups]
 
     def _waited(self, place: int) -> set[int]:
-        """Return the late rows of an attempt within the longest wait of an accepted one.
+        """Return the late rows of an attempt within the longest wait of an accepted attempt.
 
-        Otherwise it would lose such a row to another attempt once it is known as accepted.
+        Without this, the attempt would lose such a row to another once it is known as accepted.
         """
         last = self._attempts[place].window[1] + _LONGEST_WAIT
         return {row for row in self._late[place] if self._rows[row].span[0] <= last}
@@ -292,7 +292,7 @@ class ReportGraph:
         if len(matched(cluster, dict(enumerate(self._fits))).of) > len(found):
             return Unclear(OpenReason.ALIKE)
         late = set[int]().union(*(self._late[place] for place in cluster))
-        if late and len(fits | late) > len(found):  # also one that fits, and is not needed
+        if late and len(fits | late) > len(found):  # also a row that fits, but is not needed
             return Unclear(OpenReason.LATE_ROW)
         return Absent(
             frozenset(self._attempts[place].id for place in cluster),
@@ -300,10 +300,10 @@ class ReportGraph:
         )
 
     def _is_beside_another(self, place: int) -> bool:
-        """Return whether a row to its number, of its time or later, may be no other attempt's."""
+        """Return whether a row to its number, of its time or later, may be of no other attempt."""
         attempt = self._attempts[place]
         sent_as = attrs.evolve(attempt, text=None)
-        # A row of its own text that is late for a doubt may be its own, if its clock was ahead.
+        # A row with its own text that is late for a doubt may be its own, if its clock was ahead.
         return any(
             row_place not in (self._claimed if row.text == attempt.text else self._known)
             and is_alike(sent_as, row.number, row.text, row.from_)
@@ -312,7 +312,7 @@ class ReportGraph:
         )
 
     def _can_trade(self, place: int) -> bool:
-        """Return whether another attempt, no doubt, is alike, so that the two could trade rows."""
+        """Return whether a like attempt that is not in doubt could trade rows with this one."""
         doubt = self._attempts[place]
         since, until = doubt.window
         return any(

@@ -1,15 +1,15 @@
-"""Whose the rows of a sending report are.  No I/O, no storage.
+"""Matches the rows of a sending report to attempts.  No I/O, no storage.
 
-Strategy: a HISTORYID that a postback told ties its row to its attempt, and takes both out.  Of
-what is left a graph tells; see `report_graph`.
+Strategy: if a postback named the HISTORYID of an attempt, the row with that HISTORYID is tied to
+the attempt, and both are done with.  The rest is left to a graph; see `report_graph`.
 
 Rules:
 
-* No id ties a row that fits another attempt better, nor an attempt that another row fits better:
-  nobody says that no two messages have one HISTORYID.
-* Where one that was told is found wrong so, the others tie only what fits besides.
-* An accepted attempt that is listed later than a report would be about a doubt, or before it
-  began, shows nothing: the clock was wrong by that, and may have been so for its neighbours.
+* No HISTORYID ties a row that fits another attempt better, or an attempt that another row fits
+  better: the API does not promise that no two messages have the same HISTORYID.
+* Once one HISTORYID is found wrong in this way, the others tie only rows that fit their attempts.
+* An accepted attempt whose row is later than a report would cover for a doubt, or from before the
+  attempt began, shows nothing: the clock was wrong by so much, perhaps for its neighbours as well.
 * An accepted attempt with a row of its own, or a doubt that was taken, is all that its message
   needs.
 """
@@ -42,9 +42,10 @@ _MOST: Final = 1_000_000  # pairs of attempts and rows of one number that are lo
 
 @attrs.frozen(kw_only=True)
 class Matching:
-    """What rows tell: of each doubtful attempt, and which accepted ones surely have one.
+    """A finding for each attempt in doubt, and the accepted attempts that surely have a row.
 
-    `late` has those of these whose row is later than they ended, and by how much at least.
+    `late` has those accepted attempts whose row is later than their end, with the least number of
+    seconds by which it is later.
     """
 
     doubtful: Mapping[int, Finding]
@@ -53,9 +54,9 @@ class Matching:
 
 
 def match(attempts: _Attempts, rows: _Rows, *, after: float = AFTER) -> Matching:
-    """Match the attempts to one number, or to numbers that may be the same, and its rows.
+    """Match rows to the attempts to one number, or to numbers that may be the same.
 
-    Reports are about `after` seconds past the end of an attempt.
+    Reports cover `after` seconds past the end of an attempt.
     """
     if len(attempts) * len(rows) > _MOST:
         doubts = [each.id for each in attempts if each.role is Role.DOUBTFUL]
@@ -93,9 +94,9 @@ def _lateness(attempt: KnownAttempt, rows: _Rows, after: float) -> float:
 def _tied(
     attempts: _Attempts, rows: _Rows
 ) -> tuple[dict[int, ReportRow], list[KnownAttempt], list[ReportRow], frozenset[int]]:
-    """Return the rows of attempts whose HISTORYID is known, and the other attempts and rows.
+    """Return the rows tied to attempts by HISTORYID, and the attempts and rows that are left.
 
-    Also which of these have a HISTORYID that no row has.
+    The last item has the ids of those attempts whose HISTORYID no row has.
     """
     known: dict[str, list[KnownAttempt]] = {}
     for attempt in attempts:
@@ -125,9 +126,9 @@ def _tied(
 
 
 def _may_be_anothers(row: ReportRow, own: _Attempts, attempts: _Attempts, rows: _Rows) -> bool:
-    """Return whether a row fits another better than the attempt with its id, by time or content.
+    """Return whether a row fits another attempt better than the one with its HISTORYID.
 
-    Then it ties nothing: nobody says that no two have one HISTORYID.
+    Then the HISTORYID ties nothing, as two messages may have the same one.
     """
     other = [each for each in own if not is_row_of(each, row)]
     strangers = [each for each in attempts if each.role is not Role.POSSIBLE and each not in own]

@@ -1,7 +1,7 @@
-"""The attempts of a ledger and the rows of a report, as they are matched.  No I/O, no storage.
+"""The attempts of a ledger and the rows of a report, as values to match.  No I/O, no storage.
 
-Rule: an attempt and a row are alike where number, text and sender may be the same.  What is not
-known of either, or can be shown in another way, tells nothing apart.
+Rule: an attempt and a row are alike if number, text and sender may be the same.  A field that is
+unknown, or that a report may show in another form, does not tell them apart.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Role(enum.IntEnum):
 class KnownAttempt:
     """An attempt that was taken or may have been; `id` is the caller's name for it.
 
-    Times are in seconds since 1970; `started_at` is 0 where it is not known.  `text` is the
-    digest of its text, None if that is not known.  Of the attempts of one `message` that are
-    alike one is enough to have been taken.  `turn` tells in what order they began, as
-    `attempts.turn_of` has it.
+    Times are in seconds since 1970; `started_at` is 0 if it is not known.  `text` is the digest
+    of its text, None if the text is not known.  If several attempts of one `message` are alike,
+    the message was sent if one of them was taken.  `turn` gives the order in which attempts
+    began; see `attempts.turn_of`.
     """
 
     id: int
@@ -46,15 +46,16 @@ class KnownAttempt:
 
     @property
     def times(self) -> tuple[float, float]:
-        """From when to when it was under way: it ends before it starts where a clock was set back.
+        """The span in which it was under way, the earlier time first.
 
-        By which of the two the clock was right is not known.
+        If the clock was set back meanwhile, its end is before its start, and it is not known at
+        which of the two the clock was right.
         """
         return min(self.started_at, self.ended_at), max(self.started_at, self.ended_at)
 
     @property
     def window(self) -> tuple[float, float]:
-        """When the provider's clock may have shown that it took it, if it took it at once."""
+        """The span in which the provider took it by the provider's clock, if it did so at once."""
         if not self.started_at:
             return float("-inf"), self.ended_at + CLOCKS_APART
         first, last = self.times
@@ -66,9 +67,9 @@ class KnownAttempt:
 class ReportRow:
     """A message of a report about the time from `since` to `until`.
 
-    `at` is the first that was said of it, None if it waits at the provider.  `is_unsure` is
-    set where one with other content has its HISTORYID, and `is_extra` where one before has its
-    content, too, so that it may be the same.
+    `at` is the time of its first event, None if it still waits at the provider.  `is_unsure` is
+    set if a row with other content has the same HISTORYID, and `is_extra` if an earlier row has
+    the same HISTORYID and the same content, so that both may be one message.
     """
 
     history_id: str
@@ -102,12 +103,12 @@ def is_row_of(attempt: KnownAttempt, row: ReportRow) -> bool:
 
 
 def _may_be_from(one: str, other: str) -> bool:
-    """Return whether two senders may be one: of a short code that is masked a name is shown."""
+    """Return whether two senders may be the same: a report may show a name for a short code."""
     return is_sender(one, other) or is_name(one) is not is_name(other)
 
 
 def is_in(window: tuple[float, float], row: ReportRow) -> bool:
-    """Return whether a row may be of a time."""
+    """Return whether a row may be from within a window of time."""
     first, last = row.span
     return window[0] <= last and first <= window[1]
 
@@ -115,17 +116,17 @@ def is_in(window: tuple[float, float], row: ReportRow) -> bool:
 def is_of_its_time(attempt: KnownAttempt, row: ReportRow, after: float) -> bool:
     """Return whether a row may be of an attempt that waited for `after` seconds at most.
 
-    Where its row is of another time, the clock may have been wrong as it began, and as its
-    neighbours did.
+    If its row is from another time, the clock may have been wrong when the attempt and its
+    neighbours began.
     """
     since, until = attempt.window
     return is_in((since, until + after), row)
 
 
 def lateness(attempt: KnownAttempt, row: ReportRow) -> float:
-    """Return by how much later than its attempt ended a row is, beyond what clocks are apart.
+    """Return by how many seconds a row is later than the end of its attempt; 0 if it is in time.
 
-    It waited, or the machine's clock was behind by that.
+    The message waited so long, or the machine's clock was behind by so much.
     """
     late = row.span[0] - attempt.window[1]
     return late + CLOCKS_APART if late > 0 else 0.0
@@ -137,9 +138,10 @@ def fits(attempt: KnownAttempt, row: ReportRow) -> bool:
 
 
 def without_repeats(rows: Iterable[ReportRow]) -> list[ReportRow]:
-    """Return rows, each once: what two reports list at the end of one and start of the next.
+    """Return the rows without those that two reports list, one at its end, one at its start.
 
-    Others of the same name and content are extra: it is unsure whether they are more than one.
+    Other rows with the same HISTORYID and content are marked `is_extra`: they may be one message
+    or several.
     """
     found: list[ReportRow] = []
     places: dict[tuple[object, ...], list[int]] = {}
@@ -162,7 +164,7 @@ def without_repeats(rows: Iterable[ReportRow]) -> list[ReportRow]:
 
 
 def _is_repeated(known: ReportRow, row: ReportRow) -> bool:
-    """Return whether two reports list one message: what waits may be another, and comes apart."""
+    """Return whether two reports list one message; rows that still wait may be of two messages."""
     is_of_one_report = (known.since, known.until) == (row.since, row.until)
     return not is_of_one_report and row.at is not None and known.at == row.at
 
@@ -170,9 +172,10 @@ def _is_repeated(known: ReportRow, row: ReportRow) -> bool:
 def apart(
     attempts: list[KnownAttempt], rows: list[ReportRow]
 ) -> Iterator[tuple[list[KnownAttempt], list[ReportRow]]]:
-    """Yield attempts and rows of numbers that may be the same, apart from all others.
+    """Yield groups of attempts and rows whose numbers may be the same.
 
-    Read backwards, a number begins as those do that it ends.
+    Numbers are compared backwards: a number without its country code ends the number with it, so
+    that reversed it is a prefix.
     """
     numbers = [each.number for each in attempts] + [each.number for each in rows]
     backwards = sorted({number.lstrip("0")[::-1] for number in numbers})

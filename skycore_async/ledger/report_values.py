@@ -1,4 +1,4 @@
-"""What a ledger says of its attempts to who holds them against a sending report, and hears."""
+"""The values that a ledger and the settling by a sending report hand to each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .report_evidence import OpenReason
 
 @attrs.frozen(kw_only=True)
 class Doubt:
-    """A message in doubt; `is_under_way` where whoever sends it may still be alive."""
+    """A message in doubt; `is_under_way` if the process that sends it may still be alive."""
 
     record: MessageRecord
     is_under_way: bool
@@ -23,7 +23,7 @@ class Doubt:
 class BegunMessage(NamedTuple):
     """The last attempt of a message that was accepted, is in doubt or is under way.
 
-    One that was found without anybody who sends it had ended by then.
+    If it was found interrupted, `ended_at` is when it was found: it had ended by then.
     """
 
     id: int
@@ -41,9 +41,9 @@ class BegunMessage(NamedTuple):
 
 
 class ReportRequest(NamedTuple):
-    """When the provider was asked for a report, and whether it refused as too often.
+    """One request for a report: when it was made, and whether it was refused as too often.
 
-    Then it wanted not to be asked for `retry_after` seconds.
+    After a refusal the provider wants no other request for `retry_after` seconds.
     """
 
     asked_at: float
@@ -53,7 +53,7 @@ class ReportRequest(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class AttemptDecision:
-    """What a report told of an earlier attempt: `ACCEPTED` or `NOT_SENT`."""
+    """What a report proved about an earlier attempt: `ACCEPTED` or `NOT_SENT`."""
 
     id: int
     state: MessageState
@@ -62,10 +62,10 @@ class AttemptDecision:
 
 @attrs.frozen(kw_only=True)
 class DoubtDecision:
-    """What a report told of a message in doubt, as it was when that was `seen`.
+    """What a report proved about a message in doubt, which was read as `seen`.
 
-    `state` is `ACCEPTED` or `NOT_SENT`, or `IN_DOUBT` where it stays so, and reports listed
-    what may be its own within `listed`.
+    `state` is `ACCEPTED` or `NOT_SENT`, or `IN_DOUBT` if it stays in doubt; then `listed` is the
+    span in which reports listed rows that may be its own.
     """
 
     seen: MessageRecord
@@ -79,7 +79,7 @@ class DoubtDecision:
 class OpenDoubt:
     """A message that stays in doubt, and why.
 
-    `not_before` is when it can be ended at the earliest, in UTC, where that time is yet to come;
+    `not_before` is when the doubt can end at the earliest, in UTC, if that time is yet to come;
     `reason.words` say what else is lacking.
     """
 
@@ -92,8 +92,8 @@ class OpenDoubt:
 class SavedReport:
     """A report as it was downloaded, in a file of its own.
 
-    It is about the time from `since` to `until`, and was made at `made_at`, or a little later.
-    What is not `is_complete` broke off, or is no report.
+    It covers the time from `since` to `until`, and was made at `made_at`, or a little later.
+    A file that is not `is_complete` broke off, or is no report.
     """
 
     path: Path
@@ -105,11 +105,11 @@ class SavedReport:
 
 @attrs.frozen(kw_only=True)
 class Settlement:
-    """What sending reports told of the messages in doubt: their keys, each in one of three.
+    """What sending reports proved about the messages in doubt, each of which is in one of three.
 
-    `sent` are those that were sent, `not_sent` those that were not, and are sent by the next
-    run, and `open` those of which nothing is proven.  `problems` say why a report could not be
-    had, or was not all there; `saved` are those that were kept.
+    `sent` has the keys of messages that were sent, `not_sent` of those that were not, which the
+    next run sends, and `open` has the messages about which nothing is proven.  `problems` say why
+    a report could not be had, or was incomplete; `saved` has the reports that were kept.
     """
 
     sent: tuple[str, ...] = ()
