@@ -38,12 +38,12 @@ as the provider does, and misbehaves on request: as scripted
     2017  connection reset, taken, and no postback at all
     else  accepted and delivered
 
-"Taken" means that the message is billed and, but for 1005 and 2017, that its postbacks
-follow, whatever became of the answer.  The account's key is `"simulator-key"` and its short code
-`"60856"`; see `Account` for what else it can be set to.
+"Taken" means that the message is billed and that its postbacks follow, whatever became of the
+answer; 1005 and 2017 have no postbacks.  The account's key is `"simulator-key"` and its short code
+`"60856"`; see `Account` for its other settings.
 
-It gives sending reports of what it took, in any of the forms of `ReportForm`; `Reports` is what
-they can be set to, and what is wrong with them on request.
+It gives sending reports of the messages that it took, in any of the forms of `ReportForm`;
+`Reports` has their settings, with the faults that they can have.
 
 Running a `Simulator` needs the extra `server`; the rest of the package does not.
 """

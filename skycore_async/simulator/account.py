@@ -1,9 +1,8 @@
-"""The account at the pretend Skycore, and what it refuses.
+"""The account at the pretend Skycore, and the requests that it refuses.
 
-A request passes a table of checks in the provider's order, from what makes it a
-request at all to what is wrong with the account; the first one that fails gives
-the documented code.  How fast calls come is checked last, by `CallRate`: only calls
-that would have been taken count.
+A request passes a table of checks in the provider's order, from its required fields to the state
+of the account; the first check that fails gives the documented code.  The rate of calls is checked
+last, by `CallRate`: only calls that would have been taken count.
 
 Pure: requests are bytes and text, time is a number that the caller passes.
 """
@@ -27,7 +26,7 @@ SHORT_CODE: Final = "60856"
 
 _NUMBER: Final = re.compile(r"(?!00)[0-9]{5,15}")
 _SEVERAL: Final = re.compile(r"[,;]")
-# Sums of intervals are a few nanoseconds off at times since the epoch.
+# Floats for times since the epoch are inexact by fractions of a microsecond.
 _ROUNDING: Final = 1e-6
 
 
@@ -44,7 +43,7 @@ class Account:
     """The settings of the account.
 
     * `api_keys`: the keys that authenticate (`"simulator-key"`).
-    * `short_codes`: what FROM may be (`"60856"`); empty for anything.
+    * `short_codes`: the values that FROM may have (`"60856"`); empty for any.
     * `enforce_campaign_check`: refuse a message whose CAMPAIGNREF is missing or
       not in `campaigns` (E714), or whose recipient is not a subscriber (E715).
     * `campaigns`: the numbers subscribed to each campaign, by its reference.
@@ -91,9 +90,9 @@ class RequestRefused(Exception):
 
 @attrs.frozen(kw_only=True)
 class SubmitRequest:
-    """The fields of a request as they came, empty where they did not.
+    """The fields of a request as they came; a missing field is empty.
 
-    White space around them is stripped, but for TEXT, where it is content.
+    White space around them is stripped, except around TEXT, where it is content.
     """
 
     action: str = ""
@@ -110,7 +109,7 @@ class SubmitRequest:
 
     @property
     def operator(self) -> str:
-        """The recipient's carrier, by the name of either edition; empty for none."""
+        """The recipient's carrier, from the field of either edition; empty if neither came."""
         return self.spid or self.operator_id
 
 
@@ -131,11 +130,11 @@ _FIELDS: Final[Mapping[str, str]] = {
 def read_form(body: bytes) -> SubmitRequest:
     """Read a POST: a REQUEST document in the form field `xml`.
 
-    Raises RequestRefused, E100 where there is no REQUEST and E108 where it is
+    Raises RequestRefused with E100 if there is no REQUEST, and with E108 if it is
     not readable XML.
     """
-    # Latin-1 maps every byte to itself, so that it is the document's own
-    # declaration that decides how it is decoded.
+    # Latin-1 maps every byte to itself, so the document's own declaration decides
+    # how it is decoded.
     form = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
     documents = [value for name, value in form if name.lower() == "xml"]
     if not documents:
@@ -152,7 +151,7 @@ def read_form(body: bytes) -> SubmitRequest:
 def read_query(query: bytes) -> SubmitRequest:
     """Read a GET: the same fields in the query string, in lower case.
 
-    Raises RequestRefused with E100 where it is not UTF-8.
+    Raises RequestRefused with E100 if it is not UTF-8.
     """
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
@@ -198,7 +197,7 @@ def _is_in(values: frozenset[str], value: str) -> bool:
     return not values or value in values
 
 
-# In the provider's order.  sendSMS documents E201, and not E621, for TO missing.
+# In the provider's order.  For a missing TO, sendSMS documents E201 and not E621.
 _CHECKS: Final[tuple[tuple[str, Callable[[SubmitRequest, Account], bool]], ...]] = (
     ("E101", lambda request, _: request.action.lower() != "sendsms"),
     ("E102", lambda request, _: not request.api_key),
@@ -217,16 +216,16 @@ _CHECKS: Final[tuple[tuple[str, Callable[[SubmitRequest, Account], bool]], ...]]
 
 
 class CallRate:
-    """Whether calls come too fast for an account: a reservation clock for each limit.
+    """Checks whether calls come too fast for an account, by a reservation clock for each limit.
 
-    A call that is refused reserves nothing.
+    A refused call reserves nothing.
     """
 
     def __init__(self) -> None:
         self._free_at: dict[str, float] = {}
 
     def code_against(self, account: Account, now: float) -> str | None:
-        """Return E106 or E113 where a call at `now` (seconds) is too early, else count it."""
+        """Return E106 or E113 if a call at `now` (seconds) is too early; else count it: None."""
         limits = _limits(account)
         for limit in limits:
             if now < self._free_at.get(limit.code, now) - limit.tolerance:

@@ -1,7 +1,7 @@
 """The HTTP reply for every `Answer`, as plain values.
 
 The documents are laid out as in the provider's own examples, stray white space
-and all, because that is what a client has to read.
+included, because a client has to read such documents.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def failure(code: str, *, to: str = "", info: str | None = None) -> Reply:
 
 
 def link(url: str, *, well_formed: bool) -> Reply:
-    """Make the RESPONSE with the link to a file, which may have a bare `&`."""
+    """Make the RESPONSE with a link to a file; not `well_formed`, the link has a bare `&`."""
     made = _response(STATUS="Success", URL=url)
     return made if well_formed else attrs.evolve(made, body=made.body.replace(b"&amp;", b"&"))
 

@@ -1,8 +1,7 @@
-"""The pretend Skycore as a Starlette application: acts on what `exchange` decides.
+"""The pretend Skycore as a Starlette application, which carries out the decisions of `exchange`.
 
-A request is decided on, and its postbacks are taken in, in one step without an
-await: when the caller has its answer, the message is in the log and its
-postbacks are pending.
+One step without an await decides on a request and queues its postbacks.  So when the
+caller has its answer, the message is in the log and its postbacks are pending.
 
 Runs in a `ServerThread`, whose connections it can reset.  Needs the extra
 `server`.
@@ -34,7 +33,7 @@ except ImportError as error:
     raise missing("server", error) from error
 
 PATH: Final = "/API/wxml/1.3/index.php"
-"""Where the real API answers."""
+"""The path of the real API."""
 _AT_A_TIME: Final = 64 * 1024
 
 Decide = Callable[[str, bytes, bytes], Decision]
@@ -44,9 +43,9 @@ FindReport = Callable[[str], ReportFile | None]
 def make_app(
     decide: Decide, find_report: FindReport, delivery: PostbackDelivery, *, time_scale: float
 ) -> Starlette:
-    """Make the application.
+    """Return the application.
 
-    `decide` gets the method, the query string and the body; `find_report` the name of a file.
+    `decide` gets the method, the query string and the body; `find_report` gets the name of a file.
     """
 
     async def answer(request: Request) -> Response:

@@ -1,8 +1,8 @@
 """An ASGI application served on loopback, from a thread of its own.
 
-The thread has an event loop of its own, so the same server serves a plain
-script, an asyncio program and a trio program, and a caller that blocks does
-not stop it.
+The thread has an event loop of its own.  So the same server serves a plain
+script, an asyncio program and a trio program, and goes on while its caller
+blocks.
 
 * The socket is bound in the caller's thread: an address in use is raised there.
 * Starting returns once the application has started and requests are answered.
@@ -11,7 +11,7 @@ not stop it.
 * No logger's settings are touched, and no request is logged: a query string
   may hold an API key.
 
-An application that wants to misbehave finds its connection through an ASGI
+An application can reach its connection, to misbehave on it, through an ASGI
 extension; see `transport_of`.
 
 Needs the extra `server`.
@@ -41,7 +41,7 @@ except ImportError as error:
 
 _BACKLOG: Final = 2048
 _EXTENSION: Final = "skycore_async.transport"
-# struct linger: on, and for no time at all, which turns FIN into RST.
+# struct linger: on, for zero seconds, which makes closing send RST instead of FIN.
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 _App = Callable[..., Awaitable[None]]
@@ -50,8 +50,8 @@ _App = Callable[..., Awaitable[None]]
 def transport_of(scope: MutableMapping[str, Any]) -> asyncio.Transport:
     """Return the transport of the connection that a request came on.
 
-    `scope` is the ASGI scope of a request to a `ServerThread`; any other
-    raises KeyError.
+    `scope` is the ASGI scope of a request to a `ServerThread`.  Raises KeyError
+    for any other scope.
     """
     return cast("asyncio.Transport", scope["extensions"][_EXTENSION]["transport"])
 
@@ -72,8 +72,8 @@ class ServerThread:
     the 5 s of common servers.  `grace` is the time in seconds that requests in
     progress get when the server stops.
 
-    Entering raises OSError where the address cannot be bound, and RuntimeError
-    where the application fails to start.  A server can be entered again after
+    Entering raises OSError if the address cannot be bound, and RuntimeError
+    if the application fails to start.  A server can be entered again after
     it was left.
     """
 
@@ -109,31 +109,31 @@ class ServerThread:
         if self._running is not None:
             raise RuntimeError("the server is running already")
         listener = listen_on(*self._address)
-        # Its connections inherit this, which asyncio sets for listeners of its own making alone.
-        # Without it the second part of an answer waits for the first to be acknowledged.
+        # Connections inherit this option, which asyncio sets only on listeners that it makes
+        # itself.  Without it the second part of an answer waits for the ACK of the first.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         running = _Running(self._app, listener, idle_timeout=self._idle_timeout, grace=self._grace)
         running.start()
         self._running = running
 
     def stop(self) -> None:
-        """Stop answering and join the thread; does nothing where it is not running."""
+        """Stop answering and join the thread; do nothing if it is not running."""
         running, self._running = self._running, None
         if running is not None:
             running.stop()
 
     @property
     def url(self) -> str:
-        """Where the server answers, as `http://host:port`; RuntimeError before it runs."""
+        """The server's address, as `http://host:port`; RuntimeError before it runs."""
         if self._running is None:
             raise RuntimeError("the server is not running, so it has no address")
         return self._running.url
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there, or raise OSError where nobody can."""
+    """Return a socket that listens there; OSError if it cannot."""
     try:
-        host.encode("idna")  # of which a socket would raise TypeError, and stay open
+        host.encode("idna")  # if this fails, a socket would raise TypeError, and stay open
     except UnicodeError as error:
         raise OSError(errno.EINVAL, "it is no name of a host") from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -181,7 +181,7 @@ class _Running:
 
     def _serve(self) -> None:
         try:
-            # Newer uvicorns leave with SystemExit where the application fails to start.
+            # Newer uvicorns raise SystemExit if the application fails to start.
             with contextlib.suppress(SystemExit):
                 asyncio.run(self._server.serve(sockets=[self._listener]))
         finally:

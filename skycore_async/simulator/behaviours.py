@@ -2,18 +2,17 @@
 
 A `Behaviour` says four things: whether the message is taken (and so billed),
 what the HTTP answer looks like, how long it takes, and which postbacks follow.
-Nothing here acts; `exchange` decides by it and `app` carries it out.
+Nothing here acts: `exchange` decides by a behaviour, and `app` carries it out.
 
 `BY_LAST_DIGITS` chooses a behaviour by the last four digits of the recipient's
 number, so that anyone can try a failure from a shell:
 
 * `0ddd` is refused with the documented code `Eddd`.
-* `1xxx` is accepted; the table says what becomes of it then.
-* `2xxx` is an answer that leaves the caller in doubt, or is a fault.
+* `1xxx` is accepted; the table says what its postbacks report.
+* `2xxx` gets an answer that leaves the caller in doubt, or a fault.
 
-A number that ends otherwise is accepted and delivered.  A message that was
-taken gets its postbacks whatever became of the answer: they are what doubt is
-settled by.
+Any other number is accepted and delivered.  A message that was taken gets its
+postbacks whatever became of the answer, because postbacks settle doubt.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ class Event:
     """An event of a taken message that a postback reports.
 
     `code` and `status` are CODE and STATUS of the flat form, `detail` its
-    STATUSDETAILS.  `carrier` is the aggregator's (PROTOCOL, STATUS) pair, which
-    makes a delivery receipt of it in the NOTIFICATION form.
+    STATUSDETAILS.  `carrier` is the aggregator's (PROTOCOL, STATUS) pair; an event
+    with one is a delivery receipt in the NOTIFICATION form.
     """
 
     code: str
@@ -88,17 +87,17 @@ class Answer(enum.Enum):
     WITHOUT_TRACKING_ID = enum.auto()
     """A RESPONSE with STATUS Success and TO alone."""
     TRUNCATED = enum.auto()
-    """HTTP that is whole, with an XML document that stops in the middle."""
+    """A complete HTTP answer, with an XML document that stops in the middle."""
     EMPTY = enum.auto()
     """HTTP 200 without a body."""
     HTML_200 = enum.auto()
-    """HTTP 200 with a page for people."""
+    """HTTP 200 with an HTML page."""
     THROTTLED_429 = enum.auto()
     """HTTP 429 with Retry-After."""
     BAD_GATEWAY = enum.auto()
-    """HTTP 502 with a page for people, as a proxy gives."""
+    """HTTP 502 with an HTML page, as from a proxy."""
     UNAVAILABLE = enum.auto()
-    """HTTP 503 with a page for people."""
+    """HTTP 503 with an HTML page."""
     CUT_SHORT = enum.auto()
     """Half of the body that Content-Length promised, then the connection is closed."""
     CLOSE = enum.auto()
@@ -116,7 +115,7 @@ class Behaviour:
     `taken` says whether the message is taken, and so counted as billed.  With
     `Answer.FAILURE`, and only then, `code` is the ERRORCODE.  `delay` is the
     time before the answer in seconds, which the simulator scales.
-    `retry_after` is what HTTP 429 asks for, in whole seconds and not scaled.
+    `retry_after` is the Retry-After of HTTP 429, in whole seconds and not scaled.
     `postbacks` follow a message that was taken, in this order; with
     `postbacks_first` each was posted once before the caller gets an answer.
     `meaning` is the behaviour in words.

@@ -1,11 +1,11 @@
 """Post over HTTP the postbacks that `outbox` says are due.
 
-One task waits for what is due next and starts a task for each POST, of which
-at most `MAX_IN_FLIGHT` run at a time; all of them belong to `run`.
+One task waits for the next postback that is due, and starts a task for each POST.  At most
+`MAX_IN_FLIGHT` of these run at a time; all of them belong to `run`.
 
-They share an event loop with the messages that are taken, of which each has several postbacks:
-so they go the fast way, as messages do. By httpx a receiver was posted 40 a second beside 700
-messages, and was taken for slow.
+Postbacks share an event loop with the incoming messages, each of which has several postbacks.  So
+they are posted by the direct transport: by httpx, a receiver got 40 postbacks a second beside 700
+messages, and so looked slow.
 
 Used from several threads: `run` and `add` from the server's, the rest from any.
 """
@@ -36,8 +36,8 @@ MAX_IN_FLIGHT: Final = 20
 class PostbackAttempt:
     """One POST of a postback, and its result.
 
-    `attempt` counts from 1.  `status` is the HTTP status of the answer; where
-    none came, it is None and `error` says why.
+    `attempt` counts from 1.  `status` is the HTTP status of the answer; if no
+    answer came, it is None and `error` says why.
     """
 
     url: str
@@ -50,7 +50,7 @@ class PostbackAttempt:
 class PostbackDelivery:
     """Post postbacks to `url` until they are answered with HTTP 200 or given up.
 
-    While `url` is None, nothing new is taken in.  With `as_form_field`, a
+    While `url` is None, new postbacks are dropped.  With `as_form_field`, a
     document is sent as the form field `xml` and not bare.  `timeout` is how
     long an answer may take, in seconds.
     """
@@ -76,7 +76,7 @@ class PostbackDelivery:
 
     @property
     def attempts(self) -> tuple[PostbackAttempt, ...]:
-        """Every POST that was made, in the order of their ends."""
+        """Every POST that has ended, in the order of their ends."""
         with self._changed:
             return tuple(self._attempts)
 
@@ -88,7 +88,7 @@ class PostbackDelivery:
     def add(self, postbacks: tuple[Postback, ...]) -> anyio.Event:
         """Add a message's postbacks.
 
-        The event is set when each was posted once, whatever the answer.
+        The returned event is set when each was posted once, whatever the answer.
         """
         posted = anyio.Event()
         if self.url is None or not postbacks:
@@ -113,7 +113,7 @@ class PostbackDelivery:
                 self._outbox.clear()
                 self._changed.notify_all()
             with anyio.CancelScope(shield=True):
-                await transport.aclose()  # which breaks connections off, and waits for nobody
+                await transport.aclose()  # this breaks connections off, and waits for no answer
 
     async def _next_due(self) -> Parcel:
         while True:
@@ -171,7 +171,7 @@ class PostbackDelivery:
 
 
 def _authorization(url: str) -> dict[str, str]:
-    """Return the header for the user and the password in a URL, where it has one."""
+    """Return the Authorization header for the user and password in a URL; {} if it has none."""
     user, at, _ = urlsplit(url).netloc.rpartition("@")
     if not at:
         return {}

@@ -1,17 +1,20 @@
 """The pretend Skycore's decision about a request: the answer, the bill, the postbacks.
 
-`Skycore` is the whole provider without its sockets.  It is handed a request and
-the time, and returns a `Decision`; what is billed is settled and logged before
-anything is answered, so the log is exact whatever becomes of the connection.
+`Skycore` is the whole provider without its sockets.  It gets a request and the
+time, and returns a `Decision`.  The bill is written to the log before the answer
+is sent, so the log is exact whatever becomes of the connection.
 
-Rules, in order: a request that cannot be read, or that the account refuses, is
-answered so; then a scripted behaviour is taken; then the one that the
-recipient's last digits stand for; then the message is accepted and delivered.
+Rules, in order:
 
-A message goes to its carrier at once, and the carrier tells what became of it a
-pause later: its postbacks say so, in whichever order and however late they come.
+* a request that cannot be read, or that the account refuses, gets a Failure;
+* else the next scripted behaviour applies;
+* else the behaviour for the recipient's last digits;
+* else the message is accepted and delivered.
 
-Pure, and not locked: one thread at a time.
+A message goes to its carrier at once, and the carrier reports on it a pause
+later: the postbacks carry these times, however late and in whichever order they come.
+
+Pure, and not locked: for one thread at a time.
 """
 
 from __future__ import annotations
@@ -50,8 +53,8 @@ class ReceivedMessage:
     """A message that the pretend Skycore was asked to send.
 
     `taken` says whether it was taken, and so is billed; `tracking_id` is None
-    where it was not.  `code` is the ERRORCODE of the answer, if it had one.
-    `method` is the HTTP method, and `time` when the request had come whole.
+    if it was not.  `code` is the ERRORCODE of the answer, if it had one.
+    `method` is the HTTP method, and `time` is when the whole request had come.
     Fields that did not come are empty.
     """
 
@@ -91,11 +94,11 @@ METHODS: Final = tuple(_READERS)
 
 
 class Skycore:
-    """The provider, deciding: its account, its behaviours and its log.
+    """Decides as the provider does; has its account, its behaviours and its log.
 
-    `behaviours` choose by the recipient's last four digits.  Ids count up from
-    `first_id`, so that two runs can be kept from giving the same ones.  Every
-    interval is multiplied by `time_scale`.  `reports` has what it took, for sending reports.
+    `behaviours` are by the recipient's last four digits.  Ids count up from
+    `first_id`, so that two runs can give different ids.  Every interval is
+    multiplied by `time_scale`.  `reports` has the messages for sending reports.
     """
 
     def __init__(
@@ -119,13 +122,13 @@ class Skycore:
         self._postback_ids = itertools.count(first_id)
 
     def script(self, *behaviours: Behaviour) -> None:
-        """Let the next requests that are read whole and valid take these, in order."""
+        """Apply these behaviours, in order, to the next requests that are complete and valid."""
         self._script.extend(behaviours)
 
     def sent_elsewhere(
         self, *, to: str, text: str, from_: str, section: ReportSection, now: float
     ) -> None:
-        """Take a message that another program of the account's sent, or a campaign of its."""
+        """Take a message that another program of the account sent, by itself or in a campaign."""
         behaviour = self._behaviours.get(to[-4:], ACCEPTED_AND_DELIVERED)
         self.reports.history.append(
             HistoryEntry(
@@ -142,7 +145,7 @@ class Skycore:
     def decide(
         self, method: str, *, query: bytes, body: bytes, now: float, host: str = "http://localhost"
     ) -> Decision:
-        """Decide about a request that came whole at `now`, in seconds since the epoch.
+        """Decide about a request that was complete at `now`, in seconds since the epoch.
 
         Links lead to `host`.
         """
@@ -193,7 +196,7 @@ class Skycore:
     ) -> tuple[Postback, ...]:
         if message.tracking_id is None:
             return ()
-        # An event that comes twice is the same postback twice, id and all.
+        # An event that comes twice is the same postback twice, with the same id.
         ids = {event: next(self._postback_ids) for event in behaviour.postbacks}
         told = message.time + self._pause
         return tuple(
@@ -233,5 +236,5 @@ def _received(
 
 
 def _tracking_id(number: int) -> str:
-    """Write a tracking id as newer ones look: what older ones said, in base64."""
+    """Write a tracking id in the newer spelling: the older one in base64."""
     return base64.b64encode(f"SMS_{number}".encode()).decode()

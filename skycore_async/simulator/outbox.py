@@ -4,11 +4,11 @@
   one does not wait for a repetition of the one before.
 * A postback that was not answered with HTTP 200 is posted again after
   `REPEAT_AFTER`, at most `REPEATS` times, and then given up.
-* With bundling, what is pending is posted together every `BUNDLE_EVERY`, up to
-  300 at a time, and repeated together.
+* With bundling, the pending postbacks are posted together every `BUNDLE_EVERY`, up
+  to 300 at a time, and repeated together.
 
 All intervals are in seconds and multiplied by a scale.  Pure: the caller passes
-the time, posts what `take` gives, and reports with `settle`.
+the time, posts the parcel that `take` returns, and calls `settle` with the answer.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Parcel:
 
 
 class Outbox:
-    """The postbacks that are pending, and when the next one is due."""
+    """The pending postbacks, and when the next one is due."""
 
     def __init__(self, *, time_scale: float, bundling: bool = False) -> None:
         self.pending = 0
         self._scale = time_scale
         self._bundling = bundling
         self._unbundled: deque[Parcel] = deque()
-        # None stands for the next bundle, which is made up when it is due.
+        # None stands for the next bundle, which is put together when it is due.
         self._due: list[tuple[float, int, Parcel | None]] = []
         self._order = itertools.count()
 
@@ -65,7 +65,7 @@ class Outbox:
         *,
         on_posted: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take in the postbacks of a message, one or more, in their order."""
+        """Add the postbacks of a message, one or more, in their order."""
         self.pending += len(postbacks)
         whole = Parcel(postbacks=postbacks[:1], following=postbacks[1:], on_posted=(on_posted,))
         if not self._bundling:
@@ -76,18 +76,18 @@ class Outbox:
         self._unbundled.extend(_one_by_one(whole))
 
     def take(self, now: float) -> Parcel | None:
-        """Return what is to be posted at `now`, None if nothing is due."""
+        """Return the parcel to post at `now`; None if none is due."""
         if not self._due or self._due[0][0] > now:
             return None
         _, _, parcel = heapq.heappop(self._due)
         return parcel or self._bundle(now)
 
     def wait(self, now: float) -> float:
-        """Return the seconds until something is due, infinity where nothing is."""
+        """Return the seconds until a parcel is due; infinity if none is pending."""
         return max(self._due[0][0] - now, 0.0) if self._due else math.inf
 
     def settle(self, parcel: Parcel, status: int | None, now: float) -> None:
-        """Take note that `parcel` was posted and answered with `status`, None for no answer."""
+        """Record that `parcel` was posted and answered with `status`; None for no answer."""
         if status != HTTP_OK and parcel.attempt <= REPEATS:
             again = Parcel(postbacks=parcel.postbacks, attempt=parcel.attempt + 1)
             self._push(again, now + REPEAT_AFTER * self._scale)
@@ -121,7 +121,7 @@ class Outbox:
 
 
 def _one_by_one(parcel: Parcel) -> Iterator[Parcel]:
-    """Take the postbacks of a message apart; the last one has what is to be called."""
+    """Yield the postbacks of a message one by one; the last one has `on_posted`."""
     *others, last = parcel.postbacks + parcel.following
     for postback in others:
         yield Parcel(postbacks=(postback,))

@@ -1,9 +1,9 @@
 """Postbacks as the provider writes them, in both forms.
 
-* The NOTIFICATION form has an ID and a creation time, and CODE N201 for the
-  sent notification and the delivery receipt alike: only the STATUS element
-  with the aggregator's pair tells them apart.  Up to 300 of them can come
-  bundled in one POSTBACK.
+* The NOTIFICATION form has an ID and a creation time.  The sent notification
+  and the delivery receipt both have CODE N201: only the STATUS element with the
+  aggregator's pair tells them apart.  Up to 300 notifications can come bundled
+  in one POSTBACK.
 * The flat form is one POSTBACK for each event, with a CODE and a STATUS text
   of its own, and no id.
 
@@ -26,7 +26,7 @@ from .behaviours import SENT, Event
 MAX_BUNDLE: Final = 300
 """How many notifications the provider bundles at most."""
 
-# The provider tells the time of the US east coast.
+# The provider writes times in the time zone of the US east coast.
 _ZONE: Final = timezone(timedelta(hours=-5))
 _AGGREGATOR: Final = "4"
 
@@ -40,7 +40,7 @@ class PostbackForm(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Postback:
-    """An event of a message, to be told to the account's postback URL.
+    """An event of a message, to be posted to the account's postback URL.
 
     A postback that comes twice is the same value twice, `id` and `created`
     included.  `timestamp` is when it happened.
@@ -69,10 +69,10 @@ def document(
     fields: Mapping[str, str],
     times: Mapping[str, datetime],
     *,
-    id: int,  # noqa: A002 - the name that the wire has for it
+    id: int,  # noqa: A002 - its name on the wire
     form: PostbackForm,
 ) -> bytes:
-    """Write a postback that is about no message; its first time is also that of its creation."""
+    """Write a postback about no message; the first of its times is also when it was created."""
     if form is PostbackForm.FLAT:
         written = {name: time.astimezone(_ZONE).isoformat() for name, time in times.items()}
         about = {"ORIGIN": origin, "CODE": code}
@@ -88,7 +88,7 @@ def document(
 def bundle(postbacks: Sequence[Postback]) -> bytes:
     """Write several postbacks as one POSTBACK of notifications.
 
-    Raises ValueError for none and for more than `MAX_BUNDLE`.
+    Raises ValueError for no postback, and for more than `MAX_BUNDLE`.
     """
     if not 1 <= len(postbacks) <= MAX_BUNDLE:
         raise ValueError(f"a bundle has 1 to {MAX_BUNDLE} postbacks, not {len(postbacks)}")

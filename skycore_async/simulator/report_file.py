@@ -1,10 +1,10 @@
-"""Sending reports as the provider writes them: messages in, XML out, or what passes for it.
+"""Sending reports as the provider writes them: messages in, XML out, not always well-formed.
 
-The documented examples are not well-formed, and times differ between their editions; whether
-real reports are like them is not known.  So a report can be written in each form:
+The documented examples are not well-formed, and times differ between their editions; it is not
+known whether real reports are like them.  So a report can be written in each form:
 
 * well-formed, or with ACK, DLR and ERROR never closed, BATCH and AUTORESPONDER closed before
-  what is in them, a bare `&` in attributes, and dots between elements;
+  their contents, a bare `&` in attributes, and dots between elements;
 * with times in UTC, as in the edition of 2014, or with an offset of whole hours, as in 2013.
 
 Pure: values in, bytes out, piece by piece.
@@ -24,7 +24,7 @@ from ..messages import ReportedMessage, ReportSection
 from ..protocol import safe_xml
 
 _ZONE: Final = timezone(timedelta(hours=-4))
-# What the groups of a section have in common, and their messages inherit.
+# The attributes that a section writes once for a group, and that its messages inherit.
 _INHERITED: Final[Mapping[ReportSection, tuple[str, tuple[str, ...]]]] = MappingProxyType(
     {
         ReportSection.BATCHES: ("BATCH", ("from", "body")),
@@ -32,7 +32,7 @@ _INHERITED: Final[Mapping[ReportSection, tuple[str, tuple[str, ...]]]] = Mapping
         ReportSection.SUBSCRIPTIONS: ("SUB", ("to", "carrier", "from")),
     }
 )
-# Of what a campaign sent, a report says a little more.
+# The further attributes of messages that a campaign sent.
 _OF_A_BATCH: Final = MappingProxyType(
     {"campaignid": "77676", "scheduled_date": "2012-04-30 08:30:00.000000 @server localtime"}
 )
@@ -45,9 +45,9 @@ _MMS: Final = (
 class ReportForm:
     """How reports are written.
 
-    * `well_formed`: as XML, and not as in the provider's examples.
-    * `edition`: of 2014 or of 2013, which tells by its times.
-    * `text_attribute`: which of its two names the text of a message has.
+    * `well_formed`: whether they are well-formed, unlike the provider's examples.
+    * `edition`: 2014 or 2013, which differ in how they write times.
+    * `text_attribute`: which of two names the attribute with the text of a message has.
     * `names_sender`: whether a message that was sent by itself has its short code.
     * `with_mms`: whether an MMS is among the messages.
     """
@@ -107,7 +107,7 @@ def _in_groups(
 
 
 def _message(message: ReportedMessage, form: ReportForm, *, without: frozenset[str]) -> str:
-    # What is inherited as a body is no text of the message's own.
+    # A body that is inherited is not the message's own text.
     text = "body" if "body" in without else form.text_attribute
     values = _values(message, text)
     own = {name: value for name, value in values.items() if value and name not in without}
@@ -145,6 +145,6 @@ def _escaped(value: str, form: ReportForm) -> str:
 
 
 def _time(when: datetime, form: ReportForm) -> str:
-    if form.edition == 2014:  # noqa: PLR2004 - as it is named
+    if form.edition == 2014:  # noqa: PLR2004 - the edition's name
         return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
     return f"{when.astimezone(_ZONE):%Y-%m-%d %H:%M:%S.%f}-04"

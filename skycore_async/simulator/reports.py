@@ -1,8 +1,8 @@
-"""Sending reports: what the pretend Skycore lists of what it took, and when it gives it.
+"""Sending reports: when the pretend Skycore gives one, and which of its messages it lists.
 
-A look-up is checked in the provider's order: who asks, whether there are dates, how long the
-period is, how many look-ups there were today, how soon it comes after the last.  One that is
-granted gets a link to a file, whose contents are those of that moment.
+A look-up is checked in the provider's order: the key, the dates, the length of the period, the
+number of look-ups today, the time since the last one.  A look-up that is granted gets a link to a
+file, which lists the messages as they are at that moment.
 
 Pure: the caller passes the time, and a report is written piece by piece.
 """
@@ -29,19 +29,19 @@ from .report_file import ReportForm, write_report
 
 _DATE: Final = "%Y-%m-%d %H:%M:%S"
 _DAY: Final = 24 * 3600.0
-_KEPT: Final = 100  # files; the links to those before lead nowhere any more
+_KEPT: Final = 100  # files; links to older ones lead nowhere any more
 _FAILURES: Final = frozenset({"E201", "E202"})
 
 
 class ReportFault(enum.Enum):
-    """What is wrong with the file that a link leads to."""
+    """The fault of the file that a link leads to."""
 
     TRUNCATED = enum.auto()
-    """HTTP that is whole, with a report that stops in the middle."""
+    """A complete HTTP answer, with a report that stops in the middle."""
     BROKEN_OFF = enum.auto()
     """A connection that is closed in the middle of the report."""
     HTML = enum.auto()
-    """HTTP 200 with a page for people."""
+    """HTTP 200 with an HTML page."""
     MISSING = enum.auto()
     """HTTP 404."""
 
@@ -51,11 +51,11 @@ class Reports:
     """How sending reports are made; times are in seconds.
 
     * `form`: how they are written.
-    * `lag`: how old a message is before a report has it.
-    * `queue`: how long a message waits before it is sent, and so has an ACK; it is listed before.
+    * `lag`: how old a message is before a report lists it.
+    * `queue`: how long a message waits before it is sent; it is listed without an ACK until then.
     * `mixed`: whether campaigns of the account sent messages at the same time, in each section.
     * `compressed`: whether the file is compressed by gzip.
-    * `fault`: what is wrong with it.
+    * `fault`: the fault that the file has.
     """
 
     form: ReportForm = attrs.field(factory=ReportForm)
@@ -68,13 +68,13 @@ class Reports:
 
 @attrs.frozen(kw_only=True)
 class ReportFile:
-    """The file behind a link, as it was asked for."""
+    """The file behind a link, with the settings at the time of its look-up."""
 
     messages: tuple[ReportedMessage, ...] = attrs.field(repr=False)
     settings: Reports
 
     def pieces(self) -> Iterator[bytes]:
-        """Write it; one that is truncated or breaks off ends in the middle."""
+        """Write it; a file that is truncated or breaks off ends in the middle."""
         written = write_report(self.messages, self.settings.form)
         if self.settings.fault in {ReportFault.TRUNCATED, ReportFault.BROKEN_OFF}:
             whole = b"".join(written)
@@ -88,7 +88,7 @@ def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 @attrs.frozen(kw_only=True)
 class HistoryEntry:
-    """A message that was taken at a time, in seconds since the epoch."""
+    """A message, and when it was taken, in seconds since the epoch."""
 
     time: float
     id: int
@@ -99,7 +99,7 @@ class HistoryEntry:
     section: ReportSection = ReportSection.SENDING_LIST
 
     def reported(self, now: float, *, queue: float, pause: float) -> ReportedMessage:
-        """Return it as a report of `now` lists it."""
+        """Return it as a report made `now` lists it."""
         sent = self.time + queue
         events = self.behaviour.postbacks
         failed = next((event for event in events if event.code in _FAILURES), None)
@@ -127,7 +127,7 @@ def _info(failed: Event) -> str:
 
 
 class ReportDesk:
-    """Where reports are asked for: the history, the look-ups that were granted, the files."""
+    """Answers look-ups; has the history, the granted look-ups and the files."""
 
     def __init__(self, *, pause: float = PAUSE) -> None:
         self.settings = Reports()
@@ -155,7 +155,7 @@ class ReportDesk:
         return link(url, well_formed=self.settings.form.well_formed)
 
     def file(self, name: str) -> ReportFile | None:
-        """Return the file of a name that was given out, None if there is none."""
+        """Return the file of this name; None if no link to it was given, or it is too old."""
         return self._files.get(name)
 
     def _code_against(self, request: SubmitRequest, account: Account, now: float) -> str | None:
@@ -200,7 +200,7 @@ def _date(text: str) -> float | None:
 
 
 def _of_campaigns(begin: float) -> Sequence[ReportedMessage]:
-    """Make a message of each kind that no program of the account's sent one by one."""
+    """Make a message of each kind that a report lists apart from those sent one by one."""
     at = datetime.fromtimestamp(begin, UTC) + timedelta(seconds=1)
     return [
         ReportedMessage(

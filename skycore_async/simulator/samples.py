@@ -1,7 +1,6 @@
 """One postback of each kind, to try a receiver with.  Pure: values in, bytes out.
 
-Rule: two samples are two notifications, by their id or by their time, so that a ledger takes in
-each of them.
+Rule: two samples differ in their id or their time, so that a ledger records each of them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _CARRIER: Final = "0001470"
 
 @attrs.frozen(kw_only=True)
 class SampleFacts:
-    """What a sample is about; `id` is that of the notification, and `time` has an offset."""
+    """The fields of a sample; `id` is that of the notification, and `time` has an offset."""
 
     id: int
     time: datetime
@@ -95,4 +94,4 @@ SAMPLES: Final[Mapping[str, _Writer]] = {
     "unsubscribed": _subscription("N302"),
     "unknown": _unknown,
 }
-"""What writes each kind of sample, by its name."""
+"""The function that writes each kind of sample, by its name."""

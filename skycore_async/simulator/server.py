@@ -1,7 +1,7 @@
 """The simulator itself: a pretend Skycore that runs in a thread and shows what it received.
 
-The server's thread decides and logs, any other thread reads and sets; one lock
-stands between them, and it is never held over I/O.
+The server's thread decides and logs; any other thread reads and changes settings.
+One lock protects both, and it is never held during I/O.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .reports import ReportFile, Reports
 if TYPE_CHECKING:
     from typing import Self
 
-# Every interval of the provider's, unless told otherwise, is a hundredth of
-# what it is: five repetitions of a postback take 15 s and not 25 minutes.
+# By default, every interval is a hundredth of the provider's: five repetitions
+# of a postback take 15 s and not 25 minutes.
 TIME_SCALE: Final = 0.01
 
 
@@ -38,27 +38,27 @@ class Simulator:
     """A pretend Skycore on loopback, running while the context is open.
 
     Works with `with` and with `async with` (asyncio or trio), and can be
-    entered again; the log goes on then.
+    entered again; then the log goes on.
 
     * `account`: the account's settings; can be replaced while running.
-    * `postback_url`: where postbacks go; None for nowhere, and messages taken
-      then get none.  Can be set while running, and what is pending follows.
-    * `postback_form`: which of the two forms they have.
-    * `bundle_postbacks`: post what is pending once a minute (scaled), up to 300
-      together, as only the NOTIFICATION form can.
-    * `postbacks_as_form_field`: send them as the form field `xml`, not bare.
-    * `postback_timeout`: how long an answer to one may take, in seconds; not
-      scaled, since what answers runs at its own speed.
-    * `time_scale`: what every interval of the provider's is multiplied by.
-    * `behaviours`: what the last four digits of a recipient's number stand
-      for; empty, and every valid message is delivered.
+    * `postback_url`: where postbacks go; with None, messages taken meanwhile get
+      no postbacks.  Can be set while running; pending postbacks go to the new URL.
+    * `postback_form`: which of the two forms postbacks have.
+    * `bundle_postbacks`: post the pending postbacks once a minute (scaled), up to
+      300 together, as only the NOTIFICATION form can.
+    * `postbacks_as_form_field`: send postbacks as the form field `xml`, not bare.
+    * `postback_timeout`: how long the answer to a postback may take, in seconds; not
+      scaled, since the receiver runs at its own speed.
+    * `time_scale`: the factor for every interval of the provider's.
+    * `behaviours`: the behaviours by the last four digits of a recipient's number;
+      if empty, every valid message is delivered.
     * `reports`: how sending reports are made; can be replaced while running.
     * `clock_skew`: by how many seconds the clock of the provider is ahead.
     * `host`, `port`: where to listen; port 0 lets the system choose.
     * `idle_timeout`: after how many seconds an idle connection is closed.
 
     Raises ImportError without the extra `server`, and ValueError for settings
-    that do not go together.  Starting raises OSError for an address in use.
+    that do not go together.  Starting raises OSError if the address is in use.
     """
 
     def __init__(
@@ -86,8 +86,8 @@ class Simulator:
         if bundle_postbacks and postback_form is not PostbackForm.NOTIFICATION:
             raise ValueError("only PostbackForm.NOTIFICATION can be bundled")
         self._lock = threading.Lock()
-        # Ids of two simulators must not meet in one ledger, though a test run gives `random` the
-        # same seed before each test.
+        # Two simulators must not give one ledger the same ids, even if a test run seeds `random`
+        # with the same value before each test.
         first_id = (1 + secrets.randbelow(10**8)) * 10**6
         self._skycore = Skycore(
             account or Account(), behaviours=behaviours, first_id=first_id, time_scale=time_scale
@@ -133,11 +133,11 @@ class Simulator:
             await anyio.to_thread.run_sync(self.stop)
 
     def start(self) -> None:
-        """Start answering; OSError where the address is in use."""
+        """Start answering; OSError if the address is in use."""
         self._server.start()
 
     def stop(self) -> None:
-        """Stop answering: end what hangs, and forget the postbacks that are pending."""
+        """Stop answering: end the requests that hang, and forget the pending postbacks."""
         self._server.stop()
 
     @property
@@ -159,7 +159,7 @@ class Simulator:
 
     @property
     def requests(self) -> int:
-        """How many requests came whole, readable or not."""
+        """How many complete requests came, readable or not."""
         with self._lock:
             return self._skycore.requests
 
@@ -175,17 +175,16 @@ class Simulator:
             self._skycore.account = account
 
     def script(self, *behaviours: Behaviour) -> None:
-        """Let the next requests take these behaviours, in order, whatever their numbers.
+        """Apply these behaviours, in order, to the next requests, whatever their numbers.
 
-        Only requests that are read whole, and that the account does not
-        refuse, take one.
+        A request that is incomplete, or that the account refuses, uses up none.
         """
         with self._lock:
             self._skycore.script(*behaviours)
 
     @property
     def reports(self) -> Reports:
-        """How sending reports are made; those that were asked for stay as they are."""
+        """How sending reports are made; setting it changes no report that was already made."""
         with self._lock:
             return self._skycore.reports.settings
 
@@ -208,7 +207,7 @@ class Simulator:
         from_: str = SHORT_CODE,
         section: ReportSection = ReportSection.SENDING_LIST,
     ) -> None:
-        """Have a message in the reports that another program of the account's sent just now.
+        """Add to the reports a message that another program of the account sent just now.
 
         It is not among `messages`, and not counted as billed.
         """
@@ -219,7 +218,7 @@ class Simulator:
 
     @property
     def postback_url(self) -> str | None:
-        """Where postbacks go; setting it raises ValueError for what is no HTTP address."""
+        """Where postbacks go; setting it raises ValueError for anything but an HTTP address."""
         return self._delivery.url
 
     @postback_url.setter
@@ -228,14 +227,14 @@ class Simulator:
 
     @property
     def postbacks(self) -> tuple[PostbackAttempt, ...]:
-        """Every postback that was posted, each repetition for itself."""
+        """Every postback that was posted; each repetition is an item of its own."""
         return self._delivery.attempts
 
     def wait_for_postbacks(self, timeout: float = 10.0) -> None:
         """Block until no postback is pending: each was answered with 200 or given up.
 
-        The postbacks of a message are pending from before its answer.  Do not
-        block an event loop that is to answer them: use `to_thread` there.
+        The postbacks of a message are pending before its answer is sent.  Do not
+        block an event loop that has to answer them: use `to_thread` there.
 
         Raises TimeoutError after `timeout` seconds.
         """
