@@ -1,7 +1,7 @@
 """The statements for PostgreSQL, each for any number of rows, given as arrays.
 
-Rule: what must not happen twice is decided by the statement that changes it; of any two at
-the same time, one sees what the other did.
+Rule: if something must not happen twice, the statement that changes the row decides it; of two
+such statements at the same time, one sees what the other did.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from ..attempts import TURNS
 from ..columns import INTENT, NEW_ATTEMPT, NOTIFICATION, OPT_OUT, OUTCOME, TOLD, Columns
 from .reader import MESSAGE, OF_MESSAGES
 
-# The types of columns that are no text, by the annotations of their fields.
+# The types of columns other than text, by the annotations of their fields.
 _TYPES: Final = {"bytes": "bytea", "float": "float8", "int": "bigint", "bool": "boolean"}
 
 
 def _arrays(columns: Columns[Any]) -> str:
-    """Return the places of so many arrays, one a column."""
+    """Return the placeholders of the arrays, one for each column."""
     return ", ".join(f"%b::{_TYPES.get(type_, 'text')}[]" for type_ in columns.types)
 
 
-# As `rules.begin` and `opt_outs.entry_for` have it of a number that has opted out, or is called so
-# within its country.  It is looked at where the row is written: nobody can opt out in between.
+# The rule of `rules.begin` and `opt_outs.entry_for` for a number that has opted out, by itself or
+# in its national form.  The statement that writes the row checks it, so that nobody can opt out in
+# between.
 INSERT: Final = f"""
 INSERT INTO skycore.messages ({INTENT.listed}, state, session, attempt)
 SELECT {INTENT.listed}, 'sending', session, attempt
@@ -37,7 +38,7 @@ ORDER BY key
 ON CONFLICT (key) DO NOTHING
 RETURNING key, EXISTS (SELECT FROM skycore.pruned)
 """
-# In a statement of its own, which sees what was pruned before a row could be inserted.
+# A statement of its own, so that it sees what was pruned while the insertion waited.
 REMOVE_PRUNED: Final = """
 DELETE FROM skycore.messages AS new WHERE key = ANY(%s) AND EXISTS (
     SELECT FROM skycore.messages WHERE key = skycore.pruned_name(new.key))
@@ -53,7 +54,7 @@ INSERT INTO skycore.attempts ({NEW_ATTEMPT.listed})
 SELECT {NEW_ATTEMPT.listed}
 FROM unnest({_arrays(NEW_ATTEMPT)}) AS given ({NEW_ATTEMPT.listed})
 """
-# Of the numbers that messages get as their ids, so that no two are the same.
+# Turns come from the sequence of the messages' ids, so that no two are the same.
 NEXT_TURNS: Final = f"""
 SELECT nextval(pg_get_serial_sequence('skycore.messages', 'id')) * {TURNS}
 FROM generate_series(1, %s)
@@ -65,8 +66,9 @@ SET {", ".join(f"{name} = given.{name}" for name in MESSAGE.names[1:])}
 FROM unnest({_arrays(MESSAGE)}) AS given ({MESSAGE.listed})
 WHERE messages.id = given.id
 """
-# What is returned of `ended`.  Those with notifications are looked up in an array, and not by a
-# join: the database expects few rows of a CTE, and would compare each of them with each other.
+# The columns that are returned of `ended`.  Tracking ids with notifications are looked up in an
+# array, and not by a join: the database expects few rows in a CTE, and would compare each row with
+# each other one.
 _RETURNED: Final = """
 SELECT id, key, recipient,
     coalesce(plain_id = ANY (ARRAY(SELECT tracking_id FROM submitted WHERE has_come)), false),
@@ -74,7 +76,7 @@ SELECT id, key, recipient,
         WHERE other.message IS NULL AND right(other.recipient, 5) = right(ended.recipient, 5))
 FROM ended
 """
-# Of a postback and an answer, the second to learn of a tracking id finds the row of the first.
+# A postback and an answer both write a row for a tracking id; the second finds the first one's.
 _SUBMIT: Final = """
 INSERT INTO skycore.submissions AS submission (tracking_id, message, recipient)
 SELECT plain_id, id, recipient FROM ended WHERE plain_id IS NOT NULL
@@ -82,10 +84,10 @@ ORDER BY plain_id
 ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message
 RETURNING tracking_id, xmax <> 0 AS has_come
 """
-# As `rules.finish` has it of what was never in doubt, or only since its session expired, and has
-# had no outcome.  A compare-and-set: an outcome is written for the attempt that it is of.  What it
-# compares is in a CASE, so that rows are found by their keys: taken apart, it would be looked for
-# first, and each row that is under way or in doubt compared with each that is given.
+# The rule of `rules.finish` for a message without an outcome that was never in doubt, or only
+# since its session expired.  A compare-and-set: an outcome is written only for its own attempt.
+# The comparison is in a CASE, so that rows are found by their keys: otherwise the database would
+# search by state first, and compare each row under way or in doubt with each given one.
 FINISH: Final = f"""
 WITH given AS (
     SELECT * FROM unnest(%b::text[], %b::bigint[], %b::bigint[], {_arrays(OUTCOME)})
@@ -141,9 +143,9 @@ FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[])
 WHERE message.id = given.id
 RETURNING key, plain_id
 """
-# The candidates of `settlement.match_doubts`: what is under way, in doubt, or was sent again after
-# doubt.  Numbers are looked up by their last digits, as `numbers.ending` has them.  What is under
-# way has no index of its own: it is found by the sessions that send, each of which has but a few.
+# The candidates of `settlement.match_doubts`: messages that are under way, in doubt, or were sent
+# again after doubt.  Numbers are looked up by their last digits, see `numbers.ending`.  Messages
+# under way have no index of their own: they are found by their sessions, each of which has few.
 CANDIDATES: Final = f"""
 WITH named AS MATERIALIZED (SELECT %s::text AS ending), possible AS MATERIALIZED (
     SELECT id FROM skycore.messages, named WHERE uncertain AND right(recipient, 5) = ending
@@ -157,11 +159,11 @@ WHERE id IN (SELECT id FROM possible) AND (state IN ('sending', 'in_doubt') OR d
 ORDER BY id
 """
 LOCK_CANDIDATES: Final = f"{CANDIDATES}FOR UPDATE OF messages"
-# The numbers that begin so of all endings, until the transaction ends: a lock of no row.
+# An advisory lock on all endings with the same first digits, held until the transaction ends.
 LOCK_ENDINGS: Final = "SELECT pg_advisory_xact_lock(%s, %s)"
-# Whether `settlement.match_doubts` could match anything, found out at a low price: a doubt, or
-# what a report found, where there is something that no message is known for.  Of two in doubt
-# to the same number from the same sender, nothing tells which a submission is of.
+# A cheap test of whether `settlement.match_doubts` could match anything: there is a doubt, or a
+# message that a report found, and a submission without a message.  Two doubts to the same number
+# from the same sender do not count: nothing tells which of them a submission is of.
 MAY_SETTLE: Final = """
 SELECT FROM skycore.messages AS one
 WHERE uncertain AND right(recipient, 5) = %s
@@ -180,15 +182,15 @@ SELECT {NOTIFICATION.of("events")}
 FROM skycore.submissions JOIN skycore.events USING (tracking_id)
 WHERE message IS NULL AND right(submissions.recipient, 5) = %s
 """
-# Sessions that have let their time run out.  One that is locked is alive after all, or
-# another looks at it now.
+# Sessions whose lease has expired.  A row that is locked is skipped: its session is alive after
+# all, or another process is looking at it.
 LOCK_EXPIRED: Final = """
 SELECT id FROM skycore.sessions
 WHERE alive_until <= clock_timestamp() AND oldest_attempt IS NOT NULL
 ORDER BY id FOR UPDATE SKIP LOCKED
 """
-# What nobody alive is sending is in doubt: a rule of three statements, with that of SQLite's
-# store, and that of `campaign_messages` for a chunk that has changed hands.
+# A message that no living process is sending is in doubt.  Three statements have this rule: this
+# one, that of SQLite's store, and that of `campaign_messages` for a chunk that has changed hands.
 INTERRUPT: Final = """
 UPDATE skycore.messages SET state = 'in_doubt', interrupted_at = %s
 FROM skycore.sessions
@@ -203,7 +205,7 @@ FROM skycore.messages JOIN skycore.submissions AS other
     ON right(other.recipient, 5) = right(messages.recipient, 5)
 WHERE uncertain AND state = 'in_doubt' AND other.message IS NULL
 """
-# The second writer waits for the first, and then finds what that wrote.
+# Of two writers, the second waits for the first, and then finds the first one's row.
 NEW_OPT_OUTS: Final = f"""
 INSERT INTO skycore.opt_outs ({OPT_OUT.listed})
 SELECT {OPT_OUT.listed} FROM unnest({_arrays(OPT_OUT)}) AS given ({OPT_OUT.listed})
@@ -218,18 +220,18 @@ UPDATE skycore.opt_outs SET out = given.out, at = given.at, stamped = given.stam
 FROM unnest({_arrays(OPT_OUT)}) AS given ({OPT_OUT.listed})
 WHERE opt_outs.number = given.number
 """
-# In two statements, so that the second sees a chunk as whoever finished it has left it, and
-# whoever finishes it next sees what is not sent.
+# Two statements, so that the second sees a chunk as the worker that finished it left it, and the
+# worker that finishes it next sees the messages that are not sent.
 REOPEN: Final = """
 UPDATE skycore.chunks SET state = 'waiting', due = clock_timestamp()
 WHERE id = ANY(%s) AND state = 'done'
 """
-# Those of no campaign are in no chunk, and wait for whoever sends them.  No index finds the chunks
-# of keys, which are looked for where that is rare: after a report, and after `DOUBTED`.
+# Messages of no campaign are in no chunk, and wait for their callers.  No index finds chunks by
+# keys, so they are looked up only where that is rare: after a report, and after `DOUBTED`.
 KEEP_WITH: Final = """
 SELECT id FROM skycore.chunks WHERE keys && %s::text[] COLLATE "C" ORDER BY id FOR KEY SHARE
 """
-# Which were in doubt before they had an outcome, so that a chunk can be done with them.
+# The messages that were in doubt before they had an outcome: their chunks may be done already.
 DOUBTED: Final = """
 SELECT key FROM skycore.messages WHERE key = ANY(%s) AND interrupted_at IS NOT NULL
 """
@@ -247,7 +249,7 @@ ON CONFLICT (id) DO UPDATE
 SET alive_until = excluded.alive_until, oldest_attempt = excluded.oldest_attempt
 {_AS_PUT}
 """
-# None is found where the row is older than what was written to it, or gone.
+# Finds no row if the row is older than what was written to it, or gone.
 _IS_AS_KEPT: Final = "id = %(id)s AND extract(epoch FROM alive_until)::float8 >= %(kept)s::float8"
 SESSION: Final = f"""
 UPDATE skycore.sessions
@@ -257,8 +259,8 @@ WHERE {_IS_AS_KEPT} {_AS_PUT}
 SESSION_IS_KEPT: Final = f"SELECT FROM skycore.sessions WHERE {_IS_AS_KEPT}"
 OVER: Final = "UPDATE skycore.sessions SET alive_until = '-infinity' WHERE id = %s"
 END_SESSION: Final = "DELETE FROM skycore.sessions WHERE id = %s"
-# Where the database has forgotten what was sent: whatever would still send it.  What was loaded
-# since, as the last that is known of it is of before that, was loaded into the tables as they are.
+# If the database has forgotten what was sent, every campaign that could send it again is halted.
+# Campaigns that were created after the last known state are not: they know the tables as they are.
 HALT_ALL: Final = """
 UPDATE skycore.campaigns SET state = 'halted', reason = %(reason)s, in_doubt_in_a_row = 0
 WHERE state <> 'cancelled' AND extract(epoch FROM created)::float8 <= %(kept)s::float8 AND EXISTS (

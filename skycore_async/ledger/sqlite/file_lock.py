@@ -1,15 +1,15 @@
-"""The lock of a ledger's file: one process at a time has it open, by whatever name.
+"""The lock of a ledger's file: one process at a time has the file open, whatever its name.
 
 Strategy: `flock`, which belongs to an open file and not to a process.  A POSIX lock would not do:
 it ends as soon as its process closes that file anywhere, as a backup by `shutil.copytree` does,
 and a fork does not inherit it.
 
-* Linux: the ledger's own file is locked, and with it every name of it: a hard link, a bind mount,
-  a second path.  SQLite's own locks on it are POSIX locks, and the two kinds do not interact
-  there.  PATH-lock is locked as well, in the way of earlier versions.
+* Linux: the ledger's own file is locked, and so it is under every name: a hard link, a bind mount,
+  a second path.  SQLite's own locks on it are POSIX locks, and on Linux the two kinds do not
+  interact.  PATH-lock is locked as well, as earlier versions do.
 * macOS and BSD: the two kinds interact, and `flock` would lock SQLite out.  So PATH-lock is locked
   instead, and a file with a second name is refused.
-* Windows: PATH-lock, in the way of earlier versions: a lock there ends with its handle.
+* Windows: PATH-lock is locked, as earlier versions do: a lock there ends with its handle.
 
 Rules:
 
@@ -38,7 +38,7 @@ from ...runtime.private_files import private
 
 try:
     import fcntl as _fcntl
-except ImportError:  # pragma: no cover - there is none on Windows
+except ImportError:  # pragma: no cover - Windows has no fcntl
     _fcntl = None  # type: ignore[assignment]
 
 _PLATFORM = sys.platform
@@ -54,7 +54,7 @@ _inherited: Final[set[_Identity]] = set()
 class FileLock:
     """The lock of the ledger at `path`, which has no symbolic link in it.
 
-    `file` is the ledger's own file while it is held, made where there was none.
+    While the lock is held, `file` is the ledger's own file, which is made if there was none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +88,7 @@ class FileLock:
             )
         if identity in _held:
             raise in_use(self.path, "another ledger in this process")
-        if index_of(self.path).exists():  # else it is checked later, as it is slow
+        if index_of(self.path).exists():  # if not, it is checked later, as the check is slow
             self.refuse_a_removed_log()
 
     def refuse_a_removed_log(self) -> None:
@@ -123,7 +123,7 @@ class FileLock:
         _held[self._identity] = self
 
     def opened_too(self, path: Path) -> IO[bytes] | None:
-        """Open a file of SQLite's if it exists, to be closed with the ledger's own."""
+        """Open a file of SQLite's, to be closed with the ledger's own; None if there is none."""
         return self._opened(path) if path.exists() else None
 
     def _opened(self, path: Path) -> IO[bytes]:
@@ -201,16 +201,16 @@ def is_in_use(path: Path) -> bool:
 
 
 def by_process(path: Path) -> str:
-    """Return what to call the process that has the ledger at `path` open.
+    """Return the words for the process that has the ledger at `path` open.
 
-    On Linux it has its number, if this process can see it.
+    On Linux they have its process id, if this process can see it.
     """
     try:
         inode = str((_flocked(path) or path).stat().st_ino)
         lines = Path("/proc/locks").read_text("ascii").splitlines()
     except OSError:
         lines, inode = [], ""
-    # As in `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; 0 for a process elsewhere.
+    # A line is `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`; 0 is a process elsewhere.
     for _, kind, _, _, process, file, *_ in map(str.split, lines):
         if kind == "FLOCK" and file.rpartition(":")[2] == inode and int(process) > 0:
             return f"process {process}"
@@ -227,9 +227,9 @@ def _flocked(path: Path) -> Path | None:
 def _reads_a_removed_log(path: Path) -> bool:
     """Return whether a connection in this process uses the index of a log that is gone.
 
-    All SQLite connections of a process share one index.  A new one would see, and keep, the
-    content of that log, and not what was recorded since.  It comes to this if the locks of a
-    connection end before the connection, as they do when the process closes the file anywhere.
+    All SQLite connections of a process share one index.  A new connection would see, and keep, the
+    content of that log, and not what was recorded since.  This happens if the locks of a
+    connection end before the connection does, as when the process closes the file anywhere.
     """
     mapped = Path("/proc/self/maps")  # on Linux
     return mapped.exists() and os.fsencode(f"{path}-shm (deleted)\n") in mapped.read_bytes()

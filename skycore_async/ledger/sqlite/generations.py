@@ -1,21 +1,22 @@
-"""Whether a ledger's file and its write-ahead log belong together.  No I/O.
+"""Decides whether a ledger's file and its write-ahead log belong together.  No I/O.
 
-Strategy: the file says which log it cannot do without.  SQLite keeps the number of the
-tables' version in `user_version`, of which eight bits are enough; the others are used here:
+Strategy: the file says which log it is incomplete without.  It says so in `user_version`, a number
+in the file's header that SQLite leaves to the application:
 
     bits 0 to 7     the version of the tables
     bit 8           the mark: the file is incomplete, as what was recorded is in its log
     bits 9 to 30    a generation, 0 for a file of an earlier version
 
-The number is on the first page of the file.  That page gets the next generation when a log begins
-(an odd one) and when no more is written to the log (an even one: the file is at rest).  So no copy
-of the file that was made in between has the generation with which the next log begins.  The page
-is the first one in each log, which is identified by it, and has no mark there.  Once it is on the
-disk, the mark is set in the file itself, with the log's generation; nobody reads it there while
-the log has that page.  A checkpoint of the whole log, ours or SQLite's own at the end, writes that
-page as well and so clears the mark.  But SQLite writes it before the others.  For that time the
-file has a tail beyond its pages, with the salts of the log, which SQLite cuts off when the
-checkpoint is done.
+`user_version` is on the first page of the file.  That page gets an odd generation when a log
+begins, and the next even one when no more is written to the log: then the file is at rest.  So no
+copy of the file that was made in between has the generation with which the next log begins.
+
+The first page in each log is this page, with the generation that identifies the log, and without
+the mark.  Once the log is on the disk, the mark is set in the file itself, with the log's
+generation; nobody reads the page in the file while the log has it.  A checkpoint of the whole log,
+ours or SQLite's own at the end, writes the first page into the file and so clears the mark.  But
+SQLite writes that page before the others.  For that time the file has a tail beyond its pages,
+with the log's salts; SQLite cuts the tail off when the checkpoint is done.
 
 So a file that is copied without its log, at any time, says that it is incomplete, and a backup by
 SQLite's own means says that it is complete.
@@ -24,8 +25,8 @@ Rule: every state that a crash can leave is one of those below; any other is ref
 
     file                    log
     complete                none
-    complete                one that gave it the header that it has, or began right after that
-    incomplete              the same, and it is that of its mark or its tail
+    complete                the log that wrote the file's header, or one that began right after
+    incomplete              the same, and the log that the mark or the tail names
     of an earlier version   any log of an earlier version
 
 The header of a file has its number of pages, the version of its schema, and more.  A file that was
@@ -43,23 +44,23 @@ import attrs
 from .schema import APPLICATION_ID, MAGIC, VERSION_BITS
 from .wal_format import FILE_HEADER, SALTS, first_frame
 
-USER_VERSION: Final = 60  # where in a file it is, and `application_id` eight bytes later
-MOST: Final = 2**22 - 1  # of the generations, which begin anew after it
+USER_VERSION: Final = 60  # its offset in a file; `application_id` is eight bytes later
+MOST: Final = 2**22 - 1  # the last generation; then they begin anew
 
 _INCOMPLETE: Final = 1 << 8
 _SHIFT: Final = 9
-_TAIL: Final = b"\xffskycore-wal"  # which is in no text
+_TAIL: Final = b"\xffskycore-wal"  # 0xff is in no text
 TAIL: Final = len(_TAIL) + 8  # bytes
 
-# What the beginning of a log changes in a header: the number of changes, twice, the version
-# of SQLite, and what is kept here.
+# The fields of a header that the beginning of a log changes: the number of changes, twice, the
+# version of SQLite, and `user_version`.
 _CHANGED: Final = (slice(24, 28), slice(60, 64), slice(68, 72), slice(92, 100))
 _MARKED: Final = (slice(60, 64),)
 
 
 @attrs.frozen(kw_only=True)
 class FileState:
-    """What a file says of itself in `user_version`."""
+    """What a file says about itself in `user_version`."""
 
     version: int = 0
     generation: int = 0
@@ -67,7 +68,7 @@ class FileState:
 
     @classmethod
     def of(cls, user_version: int) -> Self:
-        """Read a number."""
+        """Return the state that this `user_version` says."""
         return cls(
             version=user_version & VERSION_BITS,
             generation=user_version >> _SHIFT & MOST,
@@ -76,7 +77,7 @@ class FileState:
 
     @classmethod
     def in_header(cls, header: bytes) -> Self:
-        """Read it from the first bytes of a file, or of the first page."""
+        """Return the state in the first bytes of a file, or of its first page."""
         if not is_header(header):
             return cls()
         number, kind = struct.unpack_from(">I4xI", header, USER_VERSION)
@@ -84,7 +85,7 @@ class FileState:
 
     @property
     def user_version(self) -> int:
-        """The number that says so."""
+        """The `user_version` that says this state."""
         return self.version | self.is_incomplete * _INCOMPLETE | self.generation << _SHIFT
 
 
@@ -117,7 +118,7 @@ def rest_after(generation: int) -> int:
 
 
 def tail_of(log: bytes) -> bytes:
-    """Return the tail of a file into which the log that begins so is being brought."""
+    """Return the tail of a file while the log with this beginning is checkpointed into it."""
     return _TAIL + log[SALTS]
 
 
@@ -130,7 +131,7 @@ def page_size_of(header: bytes) -> int:
 def needed_log(header: bytes, size: int, end: bytes) -> int | bytes | None:
     """Return which log a file is incomplete without, by its generation or its salts.
 
-    `end` has as many of its last bytes as a tail has.  None if it is complete.
+    `end` has the last bytes of the file, as many as a tail has.  Returns None if it is complete.
     """
     if not is_header(header):
         return None
@@ -142,7 +143,7 @@ def needed_log(header: bytes, size: int, end: bytes) -> int | bytes | None:
 
 @attrs.frozen(kw_only=True)
 class LogState:
-    """A log: its generation, its salts, and the headers that the file had by it."""
+    """A log: its generation, its salts, and the headers that it gave the file."""
 
     generation: int
     salts: bytes
@@ -152,7 +153,7 @@ class LogState:
 def what_is_wrong(
     name: str, header: bytes, needed: int | bytes | None, log: LogState | None
 ) -> str | None:
-    """Return why a file, incomplete without a log that is `needed`, is no ledger with this one."""
+    """Return why a file that needs the log `needed`, or none, does not belong with this log."""
     if log is None:
         return None if needed is None else _NOT_WHOLE.format(name=name)
     if not is_header(header):
@@ -169,7 +170,7 @@ def what_is_wrong(
 
 
 def _had(header: bytes, needed: int | bytes | None, log: LogState) -> bool:
-    """Return whether a file had this header by a log, or just before it."""
+    """Return whether a log gave a file this header, or began right after it."""
     changed = () if needed is None else _MARKED
     if _without(header, changed) in {_without(one, changed) for one in log.headers}:
         return True

@@ -6,8 +6,8 @@ rows.  The process that has the ledger open takes them in, or the next one that 
 Rules:
 
 * It keeps the rules of `shared_file`.
-* No id is used twice, and ids are in the order of commits: so one number tells up to where a
-  ledger has read it, whatever has come since.
+* No id is used twice, and ids are in the order of commits.  So the last id that a ledger has read
+  tells which postbacks are new to it.
 * The first ledger that looks into it claims it, for as long as there is anything in it.  No other
   ledger gets its postbacks.
 * Nothing is added to a file that is no longer where it was opened, or no longer beside its ledger:
@@ -44,8 +44,8 @@ from .shared_file import (
     transaction,
 )
 
-MOST: Final = 500  # postbacks that are read at a time ...
-_MOST_CHARACTERS: Final = 1024 * 1024  # ... and their characters, but at least one postback
+MOST: Final = 500  # postbacks that are read at a time
+_MOST_CHARACTERS: Final = 1024 * 1024  # that are read at a time, but at least one postback
 
 KIND: Final = FileKind(
     application_id=0x534B5949,  # "SKYI"
@@ -95,12 +95,12 @@ class KeptPostback:
 
     @classmethod
     def of(cls, notifications: Sequence[Notification], *, received: float) -> KeptPostback:
-        """Return it for the notifications of a postback."""
+        """Return the postback that has these notifications."""
         text = json.dumps([each.raw for each in notifications], separators=(",", ":"))
         return cls(received=received, text=text)
 
     def notifications(self) -> list[Notification]:
-        """Return its notifications, as they came."""
+        """Return its notifications, in the order in which they came."""
         return list(map(notification, json.loads(self.text)))
 
 
@@ -213,7 +213,7 @@ class InboxFile:
             execute("DELETE FROM postbacks WHERE id <= ?", (until,))
 
     def rewrite(self) -> None:
-        """Rewrite the file, so that what was removed is gone."""
+        """Rewrite the file, so that no bytes of removed postbacks are left in it."""
         with self._explained():
             self._connection.execute("VACUUM")
 

@@ -10,7 +10,7 @@ Rules:
 * A single connection writes and checkpoints; others only read.  So the WAL-reset defect of SQLite
   before 3.51.3, where two connections write or checkpoint at once, cannot occur.
 * The lock of the file is taken first and released last.
-* What is left in the inbox beside it is taken in before the ledger is open.
+* Postbacks that are left in the inbox beside it are taken in before the ledger is open.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ from .write_ahead_log import WriteAheadLog, check
 
 T = TypeVar("T")
 
-_FULL: Final = 2  # what PRAGMA synchronous calls FULL
-_TORN: Final = "locking protocol"  # what SQLite says of an index that it cannot mend
+_FULL: Final = 2  # the number of FULL for PRAGMA synchronous
+_TORN: Final = "locking protocol"  # SQLite's message for an index that it cannot mend
 _NOTHING: Final = "UPDATE look_ups SET refused = 0 WHERE 0"  # fails if nothing can be written
 _PATIENCE: Final = 0.25  # seconds, for another program that locks the file for a moment
-_OPTING_OUT: Final = (SetOptOut, TellOptOuts)  # which come after what is in the inbox
+_OPTING_OUT: Final = (SetOptOut, TellOptOuts)  # the inbox is taken in before they run
 
 
 def connect(path: str) -> Any:
@@ -200,10 +200,10 @@ class OpenFile:
         """Run commands in one transaction, all or none of them, and return what they touched.
 
         A command that takes an intent back is kept if it cannot be written, and written first as
-        soon as it can: its caller has left, and nobody else would end the message.  So is one that
-        takes back an intent which is on the disk although its caller was told that it is not.
+        soon as possible: its caller has left, and nobody else would end the message.  The same
+        applies if an intent is on the disk although its caller was told that it is not.
 
-        Before a number is opted out or in, the inbox is taken in, as what is in it came earlier.
+        Before a number is opted out or in, the inbox is taken in, as its postbacks came earlier.
         """
         if self._unwritten:
             left = [PendingCommand(command) for command in self._unwritten.values()]
@@ -212,7 +212,7 @@ class OpenFile:
                 with suppress(LedgerError, sqlite3.Error):
                     self._touched |= self._commit(left)
             finally:
-                if self._is_committed:  # a second time, they would end what begins meanwhile
+                if self._is_committed:  # run twice, they would end messages begun meanwhile
                     self._unwritten.clear()
         if [each for each in group if isinstance(each.command, _OPTING_OUT)]:
             with suppress(LedgerError, sqlite3.Error):  # the next look into it logs the error
@@ -248,7 +248,7 @@ class OpenFile:
             with suppress(Exception):  # SQLite rolls back by itself after some errors
                 execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                log.outside.check()  # which says more of a file that was written over
+                log.outside.check()  # its error says more about a file that was written over
             if isinstance(error, PutBackError):
                 self._last_turn.refuse_begins(self._name)
                 return self._commit(group)
@@ -312,7 +312,7 @@ def _taken_back(group: Iterable[PendingCommand]) -> list[Finish]:
 
 
 def _make_durable(connection: Any, name: str) -> None:
-    """Set the file to be durable; LedgerError if it does not become so."""
+    """Make every commit to the file durable; LedgerError if that cannot be set."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")  # macOS has a weaker one by default
@@ -337,7 +337,7 @@ def describe_error(name: str, error: sqlite3.Error | OSError) -> str:
         return f"{name} is no ledger, or is damaged: {said}"
     if isinstance(error, OSError) or "readonly" in said or "unable to open" in said:
         file = Path(str(getattr(error, "filename", ""))).name
-        which = name + file.partition(Path(name).name)[2]  # it may be one beside the ledger's
+        which = name + file.partition(Path(name).name)[2]  # it may be a file beside the ledger's
         return f"{which} cannot be written: {said}. Its directory and the file must be writable"
     return f"{name} cannot be opened: {said}"
 

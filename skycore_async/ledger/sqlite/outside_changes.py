@@ -1,16 +1,15 @@
-"""What others do to the files of an open ledger: moved, or written over where they lie.
+"""Detects that others moved the files of an open ledger, or wrote over them in place.
 
-Strategy: the files are known by their places, and by the headers that they have since this
-process last wrote those.  A program may bring the log into the file, after which that has a header
-of the log's; any other says that the file is not what it was.
+Strategy: the files are recognized by their paths, devices and inodes, and by the headers that they
+had when this process last wrote them.  Another program may checkpoint the log; then the file has a
+header that the log gave it.  Any other header says that the file was written over.
 
 Rules:
 
-* Nothing is committed to a file, or a log, that is not where it was opened: another
-  ledger would be found there, or none.
-* What is in one that was written over, as by `cp`, is not brought together with the log: SQLite,
-  which knows nothing of that, would make a file of the two that nobody can open.  Nor is anything
-  acknowledged then.
+* Nothing is committed to a file or a log that is no longer where it was opened: the next program
+  would find another ledger at that path, or none.
+* A file that was written over, as by `cp`, is never combined with the log: SQLite, which does not
+  notice, would make of the two a file that nobody can open.  Nothing is acknowledged either.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .file_lock import journal_of
 from .generations import TAIL, FileState, is_header, needed_log
 from .wal_format import FILE_HEADER, HEADER, file_headers
 
-_TABLES: Final = 40  # where in a header the version of the tables' definitions is
+_TABLES: Final = 40  # the offset, in a header, of the version of the tables' definitions
 
 
 def _read_by_seeking(descriptor: int, count: int, at: int) -> bytes:
@@ -48,7 +47,7 @@ def needed_by(file: IO[bytes]) -> int | bytes | None:
 
 
 class OutsideChanges:
-    """What became of the `file` at `path`, and of its `log`, which `connection` writes to."""
+    """Watches the `file` at `path` and its `log`, both of which `connection` writes to."""
 
     def __init__(
         self, connection: Any, path: Path, file: IO[bytes], log: IO[bytes], name: str
@@ -65,10 +64,10 @@ class OutsideChanges:
 
     @contextmanager
     def own_changes(self) -> Iterator[None]:
-        """Know the files by what this process makes of them inside, even if that fails half way.
+        """Accept the headers that this process writes inside, even if it fails half way.
 
-        A disk that is full can leave a log that has begun anew beside a file that is yet to be
-        marked: nobody else wrote that.
+        On a full disk, a log that has begun anew can be left beside a file that is not marked yet:
+        this process wrote both.
         """
         try:
             yield
@@ -82,10 +81,10 @@ class OutsideChanges:
     def check(self) -> tuple[bytes, bytes]:
         """Return the headers of the file and of its log, as they are now.
 
-        Raises LedgerError if these were moved or written over.
+        Raises LedgerError if the files were moved or written over.
         """
         self.check_places()
-        # As `_read_headers`, without a call more for each message.
+        # The same as `_read_headers`, which would be one more call for each message.
         found = read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
         if found != self._headers and self._were_written_over(*found):
             raise LedgerError(
@@ -110,7 +109,7 @@ class OutsideChanges:
         """Raise LedgerError if the files are not at the paths where they were opened."""
         for place, identity in self._places.items():
             try:
-                status = os.stat(place)  # noqa: PTH116 - it is asked for at every commit
+                status = os.stat(place)  # noqa: PTH116 - it runs at every commit
             except OSError:
                 is_there = False
             else:
@@ -126,15 +125,15 @@ class OutsideChanges:
         return read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
 
     def _were_written_over(self, header: bytes, log: bytes) -> bool:
-        if header == self._headers[0]:  # where another program began the log anew, it is another
+        if header == self._headers[0]:  # it would be another if a program began the log anew
             return needed_by(self._file) is not None
         if not is_header(header):
             return True
         generation = FileState.of(self._execute("PRAGMA user_version").fetchone()[0]).generation
-        (tables,) = struct.unpack_from(">I", header, _TABLES)  # which a backup has another of
+        (tables,) = struct.unpack_from(">I", header, _TABLES)  # a backup has another version
         if FileState.in_header(header).generation == generation and tables in {
             self._tables,
-            self._version_of_tables(),  # where that program changed them, too
+            self._version_of_tables(),  # if the other program changed the tables as well
         }:
             return False
         return len(log) < HEADER or header not in file_headers(self._log)

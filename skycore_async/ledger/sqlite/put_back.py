@@ -1,13 +1,15 @@
-"""Whether a backup was put back into an open ledger by SQLite's own means, as by `.restore`.
+"""Detects that a backup was put back into an open ledger by SQLite's own means, as by `.restore`.
 
-Strategy: what is begun has a turn after all that was begun before.  Which the last one is on the
-disk, this process remembers; a file that has an earlier one has forgotten what was sent since.  It
-is found out with the very statements that begin messages, and so before any is sent.
+Strategy: each message that is begun gets a later turn than all messages before.  This process
+remembers the last turn that it wrote to the disk; a file whose last turn is earlier has forgotten
+what was sent since.  The statements that begin messages read the last turn, so a backup is
+detected before any of these messages is sent.
 
 Rules:
 
-* Nothing is begun from then on before the ledger is opened again: it may have been sent since.
-* What comes is recorded: it is a ledger all the same, and a postback does not come for ever.
+* From then on no message is begun until the ledger is opened again: it may have been sent already.
+* Outcomes and postbacks are still recorded: the file is still a ledger, and the provider does not
+  repeat a postback for ever.
 """
 
 from __future__ import annotations
@@ -25,15 +27,15 @@ class PutBackError(Exception):
 
 
 class LastTurn:
-    """The last turn of all that was begun; used by one thread."""
+    """The last turn of the messages that were begun; used by one thread."""
 
     def __init__(self) -> None:
-        self._kept = 0  # on the disk
-        self._next = 0  # as the transaction leaves it
+        self._kept = 0  # the last turn on the disk
+        self._next = 0  # the last turn once the transaction is committed
         self._refusal: LedgerError | None = None
 
     def start(self, group: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
-        """Return what of a group may be run, at the beginning of its transaction."""
+        """Return the commands of a group that may run; call it as their transaction begins."""
         self._next = self._kept
         if self._refusal is None:
             return group
@@ -46,20 +48,20 @@ class LastTurn:
         return others
 
     def take(self, *, before: int, last: int) -> None:
-        """Note that messages are begun, up to a turn.
+        """Note that messages are begun with turns up to `last`.
 
-        Raises PutBackError if the last one before them is too early.
+        Raises PutBackError if `before`, the last turn in the file, is earlier than it must be.
         """
         if before < self._kept:
             raise PutBackError
         self._next = max(self._next, last)
 
     def keep(self) -> None:
-        """Remember what the transaction had, once it is on the disk."""
+        """Remember the last turn of the transaction, once that is on the disk."""
         self._kept = self._next
 
     def refuse_begins(self, name: str) -> None:
-        """Have nothing begun in the ledger `name` any more, and say why."""
+        """Refuse to begin messages in the ledger `name` from now on, and log why."""
         self._refusal = LedgerError(_PUT_BACK.format(name=name))
         log.error("%s", self._refusal)
 

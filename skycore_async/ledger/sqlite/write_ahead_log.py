@@ -6,20 +6,20 @@ at a chosen moment, once the log has grown, so that at each step file and log ha
 
     a generation at rest is committed       it is the last in the log
     the tail is written
-    the log is brought into the file        SQLite clears the mark first, and cuts the tail
+    the log is checkpointed                 SQLite clears the mark first, and cuts the tail last
     the next generation is committed        it is the first in the log, which begins anew
     the mark is set
 
-A process that opens a ledger may record nothing, so this is done before the first commit.
+A process that opens a ledger may record nothing, so this is done before its first commit.
 
 Rules:
 
-* The file says that it is incomplete, by its mark or its tail, before the log holds anything more
-  than that generation and what any opening finds out by itself.  Until then, nothing that a caller
-  waits for is committed.
+* The file says that it is incomplete, by its mark or its tail, before anything that a caller waits
+  for is committed to the log.  Before that, the log has only the generation, and what any opening
+  finds out again by itself.
 * Nothing is committed if others moved the files or wrote over them, see `outside_changes`.
-* A commit is not acknowledged if the file no longer says that it is incomplete, as another program
-  has checkpointed the log, and the log cannot restart.
+* If another program has checkpointed the log, so that the file no longer says that it is
+  incomplete, and the log cannot restart, then no commit is acknowledged.
 * The writer does not wait for readers: while one still reads the log, the log grows.
 * The file is marked only while its first page is still to be checkpointed.  SQLite checkpoints no
   page twice, and would leave the mark in a complete file.
@@ -67,7 +67,7 @@ from .wal_format import (
 
 
 def check(path: Path, file: IO[bytes] | None, name: str) -> None:
-    """Raise LedgerError if a file, or none, and the log beside it do not belong together."""
+    """Raise LedgerError if a file, None for no file, and its log do not belong together."""
     log = None
     with suppress(FileNotFoundError), journal_of(path).open("rb") as opened:
         beginning = opened.read(BEGINNING)
@@ -90,8 +90,8 @@ def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
 class WriteAheadLog:
     """The log of the ledger at `path`, to which only `connection` writes.
 
-    `lock` has the ledger's own file, opened before SQLite opened it.  `without_readers` keeps
-    readers of this process out while the log restarts.
+    `lock` has the ledger's own file, which was opened before SQLite opened it.  `without_readers`
+    keeps readers of this process out while the log restarts.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class WriteAheadLog:
         self.outside = OutsideChanges(connection, path, lock.file, self._log, name)
         self._header = b""
         self._frame = 0
-        self._mark = (b"", 0)  # the bytes of the mark in the file, and their place
-        self.is_marked = False  # to be True before anything that a caller waits for is recorded
+        self._mark = (b"", 0)  # the bytes of the mark in the file, and their offset
+        self.is_marked = False  # must be True before anything that a caller waits for is recorded
         self._unmarked = b""  # the header of a log that has begun, while the file is not marked
-        # The pages at which SQLite itself would checkpoint.
+        # The number of pages at which SQLite itself would checkpoint.
         (self._pages,) = self._execute("PRAGMA wal_autocheckpoint").fetchone()
         self._limit = self._pages
 
@@ -148,7 +148,7 @@ class WriteAheadLog:
             self._unmarked = read(self._log.fileno(), HEADER, 0)
 
     def begin(self) -> None:
-        """Begin the log, or go on with the one that a crash left, and mark the file."""
+        """Begin the log, or go on with the log that a crash left, and mark the file."""
         self.outside.check()
         if self._is_as_begun():
             write_durably(self._log, b"", 0)  # the log has to be on the disk before the mark
@@ -237,8 +237,8 @@ class WriteAheadLog:
 
     def _go_on(self) -> None:
         """Go on with a log of which a part was checkpointed, perhaps the first page."""
-        # A checkpoint begins where the last one ended: another first page makes the checkpoint of
-        # the rest clear the mark.
+        # A checkpoint begins where the last one ended.  With another first page in the log, the
+        # checkpoint of the rest writes that page, and so clears the mark.
         self._commit(after(self._state().generation))
         self._watch()
 
@@ -304,7 +304,7 @@ class WriteAheadLog:
 
     def close(self) -> None:
         """Let go of the log, before SQLite closes it."""
-        # Where that cannot be in order, the locks stay, for which SQLite leaves all as it is.
+        # If an error prevents that, the locks stay, and so SQLite leaves the files as they are.
         with suppress(sqlite3.Error, OSError, LedgerError):  # nothing is lost: the log has it
             self.outside.check()
             if self.is_marked or self._has_begun():  # or else nothing was written
