@@ -15,7 +15,7 @@ from skycore_async.ledger.postgres.read_only import PostgresLedgerView
 from skycore_async.postgres import pooler_check
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.pooler_check import UnfitSession, check_durable, check_session
-from tests.support.ledger_cases import accepted, intent
+from tests.support.ledger_cases import TO, accepted, intent, said
 from tests.support.pooler import pooler
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -101,6 +101,19 @@ async def test_what_others_left_in_a_session_is_discarded(
                     await ledger.finish(f"{n}-{key}", accepted(f"{n}-{key}"))
                 assert ledger._connection.execute(prepared).fetchone() != (0,)
                 ledger._connection.execute("SET statement_timeout = '5s'")
+
+
+async def test_the_encoding_that_a_session_goes_back_to_is_not_spoken(dsn: str) -> None:
+    """With what others left, the encoding of the connection is discarded as well."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE postgres SET client_encoding = 'LATIN1'")
+        try:
+            with pooler(dsn, keeps_sessions=True) as through:
+                async with PostgresLedger(through) as ledger:
+                    await ledger.record(said("“STOP”"))
+                    assert await ledger.is_opted_out(TO)
+        finally:
+            connection.execute("ALTER DATABASE postgres RESET client_encoding")
 
 
 def test_a_connection_of_its_own_is_compared_with_no_other(dsn: str) -> None:
