@@ -10,11 +10,13 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import anyio
+import anyio.lowlevel
 import pytest
 from click.testing import CliRunner, Result
 
 from skycore_async import SQLiteLedger
 from skycore_async.cli.bulk import action
+from skycore_async.cli.bulk.confirmed_ledger import note_regularly
 from skycore_async.cli.bulk.questions import CampaignNotes
 from skycore_async.cli.bulk.resemblance import Sketch
 from skycore_async.cli.bulk.run import Run
@@ -277,6 +279,40 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
     assert done.exit_code == 2
     assert "and has 30 now" in done.stderr
     assert simulator.billed == billed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["promo.csv", "final.csv"])
+def test_a_campaign_whose_first_message_takes_its_time_is_noted_as_sent(
+    name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a disk is slow: the ledger has no message when they are counted for once."""
+    begin = SQLiteLedger.begin
+    sheet("final.csv", ROWS)
+
+    async def slow(ledger: SQLiteLedger, intent: SendIntent, **more: Any) -> Any:
+        with anyio.move_on_after(0.05):
+            await note_regularly(ledger, noting[0].note_messages, sleep=sleep)
+        return await begin(ledger, intent, **more)
+
+    async def sleep(_seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    noting: list[CampaignNotes] = []
+
+    class Noting(CampaignNotes):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            noting.append(self)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(action, "CampaignNotes", Noting)
+        meanwhile.setattr(SQLiteLedger, "begin", slow)
+        assert run("promo.csv", "--limit", "60").exit_code == 0
+    assert simulator.billed == 60
+    Path("promo.db").unlink()
+    assert run(name).exit_code == 2
+    assert simulator.billed == 60
 
 
 @pytest.mark.slow

@@ -86,10 +86,12 @@ async def note_regularly(
 ) -> None:
     """Tell `note_messages` every few seconds how many messages the ledger has, until cancelled.
 
-    So the note of a run that is killed misses no more than the last few seconds.
+    So the note of a run that is killed misses no more than the last few seconds.  Of none it is
+    not told: the first message may be about to begin, and only at the end it is known that it
+    did not.
     """
     while True:
         await sleep(_EVERY)
         with suppress(LedgerError):  # the next message fails with it
-            count = (await ledger.summary()).total
-            await anyio.to_thread.run_sync(note_messages, count)
+            if count := (await ledger.summary()).total:
+                await anyio.to_thread.run_sync(note_messages, count)
