@@ -15,9 +15,10 @@ Rules:
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -60,6 +61,7 @@ class OutsideChanges:
         for place, opened in ((path, file), (journal_of(path), log)):
             status = os.fstat(opened.fileno())
             self._places[str(place)] = (status.st_dev, status.st_ino)
+        self._headers: tuple[bytes, bytes] | None  # None while they are not known
         self._note_headers()
 
     @contextmanager
@@ -67,16 +69,19 @@ class OutsideChanges:
         """Accept the headers that this process writes inside, even if it fails half way.
 
         On a full disk, a log that has begun anew can be left beside a file that is not marked yet:
-        this process wrote both.
+        this process wrote both.  Where the headers cannot be read, the next `check` reads them.
         """
+        self._headers = None
         try:
             yield
         finally:
-            self._note_headers()
+            with suppress(sqlite3.Error, OSError):
+                self._note_headers()
 
-    def _note_headers(self) -> None:
-        self._headers = self._read_headers()
-        self._tables = self._version_of_tables()
+    def _note_headers(self) -> tuple[bytes, bytes]:
+        headers, self._tables = self._read_headers(), self._version_of_tables()
+        self._headers = headers
+        return headers
 
     def check(self) -> tuple[bytes, bytes]:
         """Return the headers of the file and of its log, as they are now.
@@ -84,9 +89,10 @@ class OutsideChanges:
         Raises LedgerError if the files were moved or written over.
         """
         self.check_places()
+        known = self._headers or self._note_headers()
         # The same as `_read_headers`, which would be one more call for each message.
         found = read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
-        if found != self._headers and self._were_written_over(*found):
+        if found != known and self._were_written_over(known[0], *found):
             raise LedgerError(
                 f"{self._name}, or its -wal file, was written over while it was open, as by a"
                 " backup that was copied over it: nothing is recorded in it, and nothing sent. End"
@@ -97,12 +103,16 @@ class OutsideChanges:
         return found
 
     def check_to_read(self) -> None:
-        """Raise LedgerError if the files were moved, Unreadable if they have other headers.
+        """Raise LedgerError if the files were moved, Unreadable unless they have their headers.
 
         A process that writes finds out why; one that reads has no part in the writing connection.
         """
         self.check_places()
-        if self._read_headers() != self._headers:
+        try:
+            found = self._read_headers()
+        except OSError as error:
+            raise Unreadable from error
+        if found != self._headers:
             raise Unreadable
 
     def check_places(self) -> None:
@@ -124,8 +134,8 @@ class OutsideChanges:
     def _read_headers(self) -> tuple[bytes, bytes]:
         return read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
 
-    def _were_written_over(self, header: bytes, log: bytes) -> bool:
-        if header == self._headers[0]:  # it would be another if a program began the log anew
+    def _were_written_over(self, known: bytes, header: bytes, log: bytes) -> bool:
+        if header == known:  # it would be another if a program began the log anew
             return needed_by(self._file) is not None
         if not is_header(header):
             return True

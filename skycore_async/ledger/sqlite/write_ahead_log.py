@@ -176,18 +176,23 @@ class WriteAheadLog:
 
         Raises LedgerError if what was committed may not be found any more.
         """
-        file, header = self.outside.check()
-        if not self.is_marked:  # and so nothing was recorded yet
-            return
-        salts = read(self._log.fileno(), 8, HEADER + (self._limit - 1) * self._frame + 8)
-        is_full = salts == header[SALTS]
-        mark, place = self._mark
-        end = place + len(mark)
-        found = file[place:end] if end < len(file) else read(self._file.fileno(), len(mark), place)
-        is_there = found == mark
-        if is_full or header != self._header or not is_there:
-            with self._without_readers(), self.outside.own_changes():
-                self._keep_short()
+        try:
+            file, header = self.outside.check()
+            if not self.is_marked:  # and so nothing was recorded yet
+                return
+            salts = read(self._log.fileno(), 8, HEADER + (self._limit - 1) * self._frame + 8)
+            is_full = salts == header[SALTS]
+            mark, at = self._mark
+            end = at + len(mark)
+            found = file[at:end] if end < len(file) else read(self._file.fileno(), len(mark), at)
+            if is_full or header != self._header or found != mark:
+                with self._without_readers(), self.outside.own_changes():
+                    self._keep_short()
+        except (sqlite3.Error, OSError) as error:  # a LedgerError: no command is tried again
+            raise LedgerError(
+                f"{self._name} could not be read: {error}. What it holds already is safe; it goes"
+                " on when its disk can be read"
+            ) from error
 
     def mend_index(self) -> None:
         """Let SQLite rebuild the index, which a killed program has left half written."""

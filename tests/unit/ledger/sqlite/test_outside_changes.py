@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.sqlite.open_file import connect
+from skycore_async.ledger.sqlite.outside_changes import OutsideChanges
+from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog
 from tests.support.ledger_cases import NOT_SENT, TO, accepted, intent, notice
 from tests.support.on_asyncio import anyio_backend
 
@@ -244,3 +248,74 @@ async def test_what_could_not_be_committed_is_not_missed(path: Path) -> None:
         is_failing = False
         await ledger.opt_out("15559876543")
         assert await ledger.begin(intent("c")) is None
+
+
+READ, MARK = "_read_headers", "_write_mark"
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the names of methods that the disk fails."""
+    failing: set[str] = set()
+
+    def unless_it_fails(of: type[Any], name: str) -> None:
+        method = getattr(of, name)
+
+        def run(*args: Any) -> Any:
+            if name in failing:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return method(*args)
+
+        monkeypatch.setattr(of, name, run)
+
+    unless_it_fails(OutsideChanges, READ)
+    unless_it_fails(WriteAheadLog, MARK)
+    return failing
+
+
+async def test_a_disk_that_fails_for_a_moment_wrote_nothing_over(
+    path: Path, failing: set[str]
+) -> None:
+    """What this process made of the files is its own; with a backup, all would be sent again."""
+
+    async def begin_many(ledger: SQLiteLedger) -> None:
+        for number in range(20):  # until the log is full
+            await ledger.begin(intent(f"b{number}"))
+
+    def with_a_short_log(path: str) -> Any:
+        connection = connect(path)
+        connection.execute("PRAGMA wal_autocheckpoint = 4")
+        return connection
+
+    async with SQLiteLedger(path, connect=with_a_short_log) as ledger:
+        await ledger.begin(intent("a"))
+        failing.update({READ, MARK})
+        with pytest.raises(LedgerError, match="cannot be made to say that it is incomplete"):
+            await begin_many(ledger)
+        failing.clear()
+        assert await ledger.begin(intent("c")) is None
+        await ledger.finish("c", accepted())
+    assert (await states(path))["c"] is S.ACCEPTED
+
+
+async def test_what_may_not_be_found_again_is_not_acknowledged(
+    path: Path, failing: set[str]
+) -> None:
+    """Who is told so has its message begun anew, once the disk can be read."""
+    async with SQLiteLedger(path) as ledger:
+        failing.add(READ)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match=r"could not be read: .*Input/output error"):
+                await ledger.begin(intent("a"))
+        failing.clear()
+        assert await ledger.begin(intent("a")) is None
+
+
+async def test_what_cannot_be_read_beside_the_writer_is_read_by_it(
+    path: Path, failing: set[str]
+) -> None:
+    """Who asks gets an answer, and no error of the system's."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        failing.add(READ)
+        assert (await ledger.summary()).total == 1
