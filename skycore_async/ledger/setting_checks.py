@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from ..errors import ConfigurationError
 
@@ -41,7 +42,7 @@ def check_path(
     *,
     instead: str = "A ledger that forgets with the program is MemoryLedger()",
 ) -> None:
-    """Raise ConfigurationError for a path that SQLite would not take as the name of a file.
+    """Raise ConfigurationError for a path without a name, or one that is no file to SQLite.
 
     `instead` is the advice for who wants nothing to be kept.
     """
@@ -49,4 +50,8 @@ def check_path(
         raise ConfigurationError(
             f"path: {path!r} would be a file of that very name: give the path of a file, which is"
             f" {f'./{path}'!r} where this is one. {instead}"
+        )
+    if not Path(path).name:  # as an environment variable that is not set
+        raise ConfigurationError(
+            f"path: {os.fspath(path)!r} names no file: give the path of a file. {instead}"
         )

@@ -354,6 +354,14 @@ async def test_what_is_no_path_to_sqlite_is_refused(
         assert (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize("kind", [SQLiteLedger, PostbackInbox])
+@pytest.mark.parametrize("name", ["", ".", "./", "/", Path()])
+def test_a_path_that_names_no_file_is_refused(kind: Any, name: Any) -> None:
+    """As an environment variable that is not set; the error says which setting it is."""
+    with pytest.raises(ConfigurationError, match=r"path: .* names no file: give the path"):
+        kind(name)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 async def test_a_directory_that_is_read_only_is_refused(path: Path) -> None:
     """The lock and the journal stand beside the file, which alone would not do."""
