@@ -28,7 +28,7 @@ import anyio
 import h11
 
 from .answers import AnswerReader
-from .base import CLOSING_TIME, MAX_RESPONSE, Response
+from .base import CLOSING_TIME, LAST_LOOK, MAX_RESPONSE, Response
 from .socket_probe import Readiness
 from .tls import check_agreed, offer_http_1_1
 
@@ -209,7 +209,8 @@ class AsyncioConnection(asyncio.Protocol):
             self._expire_at(self._deadline)
         elif not self._has_looked and self._readiness.is_readable():
             self._has_looked = True
-            self._expire_at(self._loop.time())  # after the loop has looked, too
+            # Not at once: uvloop calls what is due now before it polls its sockets.
+            self._expire_at(self._loop.time() + LAST_LOOK)
         else:
             self._waiter.set_result(None)
 

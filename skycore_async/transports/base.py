@@ -26,6 +26,7 @@ MAX_PARTS: Final = 16 * 1024
 # request that meets the closing leaves its message in doubt.
 KEEPALIVE_EXPIRY: Final = 4.0
 CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is dropped
+LAST_LOOK: Final = 0.1  # seconds to read what was received in time, where the time is over
 
 
 class TransportUnusable(RuntimeError):

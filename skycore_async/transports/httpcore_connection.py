@@ -57,9 +57,14 @@ class HTTPConnection:
         """Return whether no byte of the last request can have left."""
         return not self._traffic.request_left
 
-    async def exchange(self, request: Request, *, connecting: float) -> Response:
-        """Send a request and read the answer, with `connecting` seconds for each handshake."""
-        self._traffic.begin()
+    async def exchange(
+        self, request: Request, scope: anyio.CancelScope, *, connecting: float
+    ) -> Response:
+        """Send a request and read the answer, with `connecting` seconds for each handshake.
+
+        `scope`, which is around it, bounds it in all.
+        """
+        self._traffic.begin(scope)
         self.is_clean = False
         url = _parsed(request)
         made = httpcore.Request(

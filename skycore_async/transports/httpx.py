@@ -143,7 +143,11 @@ class HttpxClientTransport:
         return _ClientDownloads(self._http_client)
 
     async def _exchange(
-        self, request: Request, timeout: float, progress: ExchangeProgress
+        self,
+        request: Request,
+        timeout: float,
+        progress: ExchangeProgress,
+        _scope: anyio.CancelScope,
     ) -> Response:
         response = await self._answered(request, timeout, progress)
         # Raw, because a decoder that fails leaves generators unfinished.  A hook of the caller's
@@ -206,16 +210,16 @@ class _ClientDownloads(httpx.AsyncBaseTransport):
 
 async def _within(
     timeout: float,
-    exchange: Callable[[], Awaitable[Response]],
+    exchange: Callable[[anyio.CancelScope], Awaitable[Response]],
     proves_not_sent: Callable[[Exception | None], bool],
 ) -> Response:
     """Make an exchange; raise NotSent or OutcomeUnknown if it fails or takes too long."""
     if timeout <= 0:
         raise timed_out(timeout, not_sent=True)
     failure: NotSent | OutcomeUnknown | None = None
-    with anyio.move_on_after(timeout):
+    with anyio.move_on_after(timeout) as scope:
         try:
-            return await exchange()
+            return await exchange(scope)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message is in doubt
             failure = failed(error, not_sent=proves_not_sent(error))
     # Raised outside of `except`, so that no context keeps the frames of the exchange.

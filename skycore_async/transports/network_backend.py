@@ -14,11 +14,14 @@ Rules:
 * A request leaves once: a second one in the same exchange is stopped before its first byte.
 * Any bytes left to be read, in the socket or in TLS's buffer, make a stream readable, so that
   httpcore closes it instead of using it again.
+* Received bytes are read before the exchange is said to have timed out.  After the process was
+  suspended for longer, as by Ctrl-Z, the event loop runs its timers before it polls its sockets.
 * Failures are raised as httpcore's exceptions, as it expects of a backend.
 """
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +32,8 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from .base import MAX_FRAMED
+from ..runtime.event_loop import now
+from .base import LAST_LOOK, MAX_FRAMED
 from .socket_probe import Readiness, has_more
 from .tls import check_agreed, offer_http_1_1
 
@@ -45,11 +49,14 @@ SEEN_WHOLE: Final = 16 * 1024
 class Traffic:
     """The bytes over a connection in one exchange."""
 
+    is_readable: Callable[[], bool]  # of the socket
+
     def __init__(self) -> None:
         self.begin()
 
-    def begin(self) -> None:
-        """Begin an exchange: nothing has left, and nothing was received."""
+    def begin(self, scope: anyio.CancelScope | None = None) -> None:
+        """Begin an exchange, which `scope` ends: nothing has left, and nothing was received."""
+        self.scope = scope
         self.request_left = False
         self.came = bytearray()
         self._count = 0
@@ -90,6 +97,7 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
         with _connecting(), anyio.fail_after(timeout):
             self._socket = stream = await anyio.connect_tcp(host, port)
         probe = Readiness(stream.extra(SocketAttribute.raw_socket))  # noqa: S610
+        self._traffic.is_readable = probe.is_readable
         return _Stream(stream, self._traffic, probe.is_readable)
 
     async def aclose(self) -> None:
@@ -118,13 +126,31 @@ class _Stream(httpcore.AsyncNetworkStream):
                 kept, self._kept = self._kept, b""
                 self._traffic.leaves(kept)
                 await self._stream.send(kept)
-            data = await self._stream.receive(max_bytes)
+            data = await self._receive(max_bytes)
         except anyio.EndOfStream:
             return b""
         except anyio.BrokenResourceError as error:
             raise httpcore.ReadError(str(error)) from None
         self._traffic.comes(data)
         return data
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        """Return what comes until the exchange's time is over, or came before that."""
+        traffic, scope = self._traffic, self._traffic.scope
+        if scope is None or not traffic.request_left:
+            return await self._stream.receive(max_bytes)
+        data = None
+        # Of two scopes that end at once, the outer one would win.
+        deadline, scope.deadline = scope.deadline, math.inf
+        with anyio.CancelScope(deadline=deadline):
+            data = await self._stream.receive(max_bytes)
+        if data is not None and now() < deadline:
+            scope.deadline = deadline
+            return data
+        traffic.scope = None  # there is no other last look
+        came = data is not None or traffic.is_readable()
+        scope.deadline = now() + (LAST_LOOK if came else 0)
+        return data if data is not None else await self._stream.receive(max_bytes)
 
     async def start_tls(
         self,

@@ -14,12 +14,11 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .answers import AnswerReader
-from .base import Response
+from .base import LAST_LOOK, Response
 from .socket_probe import Readiness, has_more
 from .tls import check_agreed, offer_http_1_1
 
 _MOST: Final = 65536  # bytes of one read
-_LAST_LOOK: Final = 0.1  # seconds for what came in time, and is not read yet
 
 
 class StreamConnection:
@@ -53,7 +52,7 @@ class StreamConnection:
             is_out = True
             return await self._answer(reader)
         if is_out and self._readiness.is_readable():
-            with anyio.move_on_after(_LAST_LOOK):
+            with anyio.move_on_after(LAST_LOOK):
                 return await self._answer(reader)
         return None
 

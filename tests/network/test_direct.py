@@ -21,7 +21,6 @@ import anyio
 import anyio.lowlevel
 import httpx
 import pytest
-import trio
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
@@ -35,7 +34,6 @@ from skycore_async import (
     Response,
     SkycoreError,
 )
-from skycore_async.runtime.event_loop import is_trios
 from skycore_async.transports import asyncio_connection, direct
 from skycore_async.transports.base import KEEPALIVE_EXPIRY
 from skycore_async.transports.direct import DirectConnection
@@ -63,7 +61,6 @@ from tests.support.fault_server import (
     server_context,
     unreachable,
 )
-from tests.support.passing_time import pass_time
 
 pytestmark = pytest.mark.anyio
 
@@ -310,70 +307,6 @@ async def test_no_time_left_after_connecting_is_not_sent() -> None:
             with pytest.raises(NotSent, match="no connection within"):
                 await post(transport, server.url, timeout=0.1)
         assert (server.connections, len(server.requests)) == (1, 0)
-
-
-async def just_before(seconds: float, run: Callable[[], object]) -> None:
-    """Have `run` called in the turn of the event loop in which so many seconds are over.
-
-    It is called before all that is told so, and after the loop looked at what came.
-    """
-    if not is_trios():
-        loop = asyncio.get_running_loop()
-        loop.call_at(loop.time() + seconds, run)
-        return
-
-    def ended(_: object) -> trio.lowlevel.Abort:
-        run()
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    with trio.move_on_after(seconds):
-        await trio.lowlevel.wait_task_rescheduled(ended)
-
-
-LATE: dict[str, tuple[bytes, type[Response | SkycoreError]]] = {
-    "an answer": (answer(), Response),
-    "half of one": (answer()[:40], OutcomeUnknown),
-}
-
-
-@pytest.mark.parametrize("anyio_backend", [ASYNCIO, TRIO], indirect=True)
-@pytest.mark.parametrize(("came", "expected"), LATE.values(), ids=LATE)
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
-async def test_what_came_while_the_process_was_stopped_is_read(
-    came: bytes, expected: type[Response | SkycoreError], *, secure: bool
-) -> None:
-    """There the event loop is told that the time is over before it looks at what came."""
-    connections: list[DirectConnection] = []
-    begin = (Secure(),) if secure else ()
-    with FaultServer((*begin, Read(), Hold(), Send(came), Hang())) as server:
-        url = server.secure_url if secure else server.url
-        async with opened() as transport, anyio.create_task_group() as tasks:
-            connect = transport._connect
-
-            async def kept(origin: Origin, timeout: float) -> DirectConnection:
-                connections.append(await connect(origin, timeout))
-                return connections[0]
-
-            def answered() -> None:
-                server.let_go()
-                while not connections[0]._readiness.is_readable():  # type: ignore[attr-defined]
-                    time.sleep(0.001)
-
-            async def exchange() -> None:
-                try:
-                    found.append(await post(transport, url))
-                except SkycoreError as error:
-                    found.append(error)
-
-            found: list[Response | SkycoreError] = []
-            transport._connect = kept  # type: ignore[method-assign]
-            tasks.start_soon(exchange)
-            await until(lambda: server.requests)
-            tasks.start_soon(just_before, 4.9, answered)
-            await anyio.wait_all_tasks_blocked()
-            pass_time(5)
-            await until(lambda: found)
-            assert type(found[0]) is expected
 
 
 async def test_closing_waits_for_nobody_and_breaks_nothing_off() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx
 import pytest
+import trio
 
 from skycore_async import (
     SMS,
@@ -23,9 +26,13 @@ from skycore_async import (
     OutcomeUnknown,
     PostbackReceiver,
     Rejected,
+    SkycoreError,
     SQLiteLedger,
 )
+from skycore_async.runtime.event_loop import is_trios
 from skycore_async.simulator import API_KEY, Behaviour, Simulator
+from tests.support.fault_server import FaultServer, Hang, Hold, Read, Secure, Send, answer
+from tests.support.passing_time import pass_time
 
 if TYPE_CHECKING:
     from tests.conftest import OpenClient
@@ -109,6 +116,73 @@ async def leave_when(simulator: Simulator, left: anyio.CancelScope) -> None:
     while not simulator.requests:  # noqa: ASYNC110 - the simulator is a thread
         await anyio.sleep(0.005)
     left.cancel()
+
+
+async def just_before(seconds: float, run: Callable[[], object]) -> None:
+    """Have `run` called in the turn of the event loop in which so many seconds are over.
+
+    It is called before all that is told so, and after the loop looked at what came.
+    """
+    if not is_trios():
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, run)
+        return
+
+    def ended(_: object) -> trio.lowlevel.Abort:
+        run()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    with trio.move_on_after(seconds):
+        await trio.lowlevel.wait_task_rescheduled(ended)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("came", "expected", "is_secure"),
+    [
+        pytest.param(answer(), Accepted, False, id="an answer"),
+        pytest.param(answer(), Accepted, True, id="an answer over TLS"),
+        pytest.param(answer()[:40], OutcomeUnknown, False, id="half of one"),
+    ],
+)
+async def test_what_came_while_the_process_was_stopped_is_read(
+    open_reusing_client: OpenClient,
+    came: bytes,
+    expected: type[Accepted | SkycoreError],
+    *,
+    is_secure: bool,
+) -> None:
+    """There the event loop is told that the time is over before it looks at what came."""
+    timeout = 0.5
+    found: list[object] = []
+    begin = (Secure(),) if is_secure else ()
+    with FaultServer((*begin, Read(), Hold(), Send(came), Hang())) as server:
+
+        def answered() -> None:
+            server.let_go()
+            until = time.monotonic() + 5
+            while not server.stands_still and time.monotonic() < until:
+                time.sleep(0.001)
+
+        url = server.secure_url if is_secure else server.url
+        async with (
+            open_reusing_client(url, timeout=timeout) as client,
+            anyio.create_task_group() as tasks,
+        ):
+
+            async def send() -> None:
+                try:
+                    found.append(await client.send_sms(to="15551234888", text="Hello Jerry"))
+                except SkycoreError as error:
+                    found.append(error)
+
+            tasks.start_soon(just_before, 0.9 * timeout, answered)
+            tasks.start_soon(send)
+            while not server.is_holding:  # noqa: ASYNC110 - the server is a thread
+                await anyio.sleep(0.001)
+            await anyio.wait_all_tasks_blocked()
+            pass_time(timeout)
+    assert [type(each) for each in found] == [expected]
 
 
 async def test_postbacks_are_stored_before_they_are_answered(tmp_path: Path) -> None:

@@ -356,6 +356,8 @@ class FaultServer:
                 return
             script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             self.connections += 1
+            # What is sent is there at once, without waiting for an acknowledgement of TLS's.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             self._opened(connection)
             player = threading.Thread(target=self._play, args=(connection, script), daemon=True)
             player.start()
