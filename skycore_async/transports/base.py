@@ -6,6 +6,8 @@ Only a transport knows whether a byte of the request can have left.  So the tran
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
@@ -25,8 +27,20 @@ MAX_PARTS: Final = 16 * 1024
 # Seconds for which an idle connection may be used again.  Common servers close one after 5, and a
 # request that meets the closing leaves its message in doubt.
 KEEPALIVE_EXPIRY: Final = 4.0
+_BEFORE_CLOSING: Final = 1.0  # seconds, but at most half of those that the server says
+_KEPT_FOR: Final = re.compile(r"timeout\s*=\s*([0-9]{1,9})\b", re.IGNORECASE)
 CLOSING_TIME: Final = 1.0  # seconds for closing a connection, before it is dropped
 LAST_LOOK: Final = 0.1  # seconds to read what was received in time, where the time is over
+
+
+@functools.lru_cache(maxsize=8)
+def idle_time(keep_alive: str | None) -> float:
+    """Return how long a connection may be idle after an answer with this `Keep-Alive` header."""
+    found = _KEPT_FOR.search(keep_alive or "")
+    if found is None:
+        return KEEPALIVE_EXPIRY
+    said = float(found[1])
+    return min(KEEPALIVE_EXPIRY, max(said - _BEFORE_CLOSING, said / 2))
 
 
 class TransportUnusable(RuntimeError):

@@ -27,7 +27,7 @@ from ..runtime.event_loop import is_trios
 from ..runtime.secret import Secret
 from . import asyncio_connection, stream_connection
 from .answers import AnswerReader
-from .base import KEEPALIVE_EXPIRY, Request, Response, TransportLoop, TransportUnusable
+from .base import Request, Response, TransportLoop, TransportUnusable, idle_time
 from .failures import failed, timed_out
 from .proxies import HTTPProxy, parse_proxy
 from .requests import Origin, write_connect, write_head
@@ -142,7 +142,8 @@ class DirectTransport:
             if connection is not None:
                 if answer is not None and reader.is_clean and not self._closed:
                     free = self._free.setdefault(written.origin, deque())
-                    free.append((connection, self._loop.clock.time()))
+                    kept = idle_time(answer.headers.get("keep-alive"))
+                    free.append((connection, self._loop.clock.time() + kept))
                 else:
                     await connection.aclose()
         if answer is None:
@@ -153,13 +154,13 @@ class DirectTransport:
         """Return a free connection that is usable, and close those that are not."""
         free = self._free.get(origin)
         while free:
-            oldest, since = free[0]
-            if since + KEEPALIVE_EXPIRY < at:
+            oldest, until = free[0]
+            if until < at:
                 free.popleft()
                 await oldest.aclose()
                 continue
-            connection, _ = free.pop()
-            if connection.is_usable():
+            connection, until = free.pop()
+            if until >= at and connection.is_usable():
                 connection.written = False
                 return connection
             await connection.aclose()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import re
 import ssl
 from collections.abc import AsyncIterable
@@ -22,8 +23,9 @@ import anyio
 import httpcore
 import httpx
 
+from ..runtime.event_loop import now
 from .answer_body import read_body
-from .base import CLOSING_TIME, KEEPALIVE_EXPIRY, Request, Response
+from .base import CLOSING_TIME, KEEPALIVE_EXPIRY, Request, Response, idle_time
 from .network_backend import SEEN_WHOLE, NetworkBackend, Traffic
 
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
@@ -52,6 +54,7 @@ class HTTPConnection:
         self._backend = NetworkBackend(self._traffic)
         self._pool = _pool(self._backend, ssl_context, proxy)
         self.is_clean = True
+        self.kept_until = math.inf  # as its server says, once it is open
 
     def proves_not_sent(self, _: Exception | None = None) -> bool:
         """Return whether no byte of the last request can have left."""
@@ -87,6 +90,7 @@ class HTTPConnection:
             name.decode().lower(): value.decode("latin-1") for name, value in answer.headers
         }
         self.is_clean = _is_all(self._traffic.came, body, chunked="transfer-encoding" in headers)
+        self.kept_until = now() + idle_time(headers.get("keep-alive"))
         return Response(status=answer.status, headers=headers, body=body)
 
     async def aclose(self) -> None:

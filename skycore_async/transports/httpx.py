@@ -80,7 +80,7 @@ class HttpxTransport:
         if self._closed:
             raise TransportUnusable("this transport is closed")
         self._loop.check()
-        connection = self._free.pop() if self._free else self._new_connection()
+        connection = await self._take()
         connecting = timeout * _CONNECTING_SHARE
         exchange = functools.partial(connection.exchange, request, connecting=connecting)
         try:
@@ -100,6 +100,15 @@ class HttpxTransport:
     def for_downloads(self) -> httpx.AsyncHTTPTransport:
         """Return a transport of httpx's with the same certificates and proxy, for streams."""
         return httpx.AsyncHTTPTransport(verify=self._verify, proxy=self._proxy)
+
+    async def _take(self) -> HTTPConnection:
+        """Return a free connection, and close those that the server no longer keeps."""
+        while self._free:
+            connection = self._free.pop()
+            if connection.kept_until >= self._loop.clock.time():
+                return connection
+            await connection.aclose()
+        return self._new_connection()
 
     def _new_connection(self) -> HTTPConnection:
         from .httpcore_connection import HTTPConnection  # noqa: PLC0415 - loads httpcore

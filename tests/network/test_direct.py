@@ -243,7 +243,7 @@ async def test_an_end_that_the_loop_has_not_seen_is_seen(*, secure: bool) -> Non
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """None is used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds; all are closed."""
     assert KEEPALIVE_EXPIRY < 5
-    monkeypatch.setattr(direct, "KEEPALIVE_EXPIRY", 0.01)
+    monkeypatch.setattr(direct, "idle_time", lambda _: 0.01)
     with FaultServer((Read(), Hold(), Send(answer()), Hang()), *[KEPT_ALIVE] * 2) as server:
         async with opened() as transport, anyio.create_task_group() as tasks:
             for _ in range(2):

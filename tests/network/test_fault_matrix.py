@@ -410,6 +410,28 @@ async def test_an_idle_connection_that_ended_costs_no_message(
         assert (server.connections, len(server.requests)) == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("said", "idle", "connections"),
+    [
+        ("timeout=3, max=100", 1.9, 1),
+        ("timeout=3", 2.1, 2),
+        ("timeout=1", 0.6, 2),
+        ("max=9", 3, 1),
+    ],
+)
+async def test_a_connection_is_not_used_again_just_before_its_server_closes_it(
+    open_reusing_client: OpenClient, said: str, idle: float, connections: int
+) -> None:
+    """A message that meets the closing would be in doubt, and the server says when that is."""
+    answered = (Read(), Send(answer(headers={"Keep-Alive": said})))
+    with FaultServer((*answered * 2, Hang())) as server:
+        async with open_reusing_client(server.url) as client:
+            await send(client)
+            pass_time(idle)
+            await send(client)
+        assert server.connections == connections
+
+
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("end", [(), (Reset(),)], ids=["FIN", "RST"])
 async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
