@@ -1,10 +1,10 @@
-"""What `skycore bulk` costs from end to end, against a program that sends the same file by hand.
+"""The cost of `skycore bulk` from end to end, against a short program that sends the same file.
 
 Both send each row once, under a key, over `DirectTransport` and with a ledger in a file.  The
-program reads the file with the standard library's csv, and checks nothing beforehand: what the
-command has besides is the estimate, the look-ups, the rejects and the account.
+program reads the file with the standard library's csv, and checks nothing beforehand; the command
+also makes the estimate, looks up keys, and writes rejects and the account of the run.
 
-`python -m benchmarks.bulk WAY FILE URL FOLDER` is one side, with its ledger in a folder; it prints
+`python -m benchmarks.bulk WAY FILE URL FOLDER` is one side, with its ledger in FOLDER; it prints
 the seconds of CPU that it took.
 """
 

@@ -1,13 +1,13 @@
-"""Workers that are killed and stopped while they drain a campaign, and how fast they are.
+"""Workers that are killed and stopped while they drain a campaign: how reliable and how fast.
 
 Several `skycore worker` processes send a campaign to the simulator.  At random
 moments one is killed (SIGKILL) and another begun, or one is stopped (SIGSTOP) for
 longer than its lease and woken; in the middle PostgreSQL goes down as in a crash.
-Then the postbacks that came are recorded, of which some are lost and some come late, and
-what the ledger says of each message is held against what was billed.  The provider's report
-ends what is still in doubt, and workers send what it proved not sent.
+Then the postbacks are recorded, some of which are lost and some late, and the state of each
+message in the ledger is compared with the bill.  The provider's report ends the remaining doubts,
+and workers send the messages that it proved not sent.
 
-How fast they are is measured over a transport that answers at once:
+The speed is measured over a transport that answers at once:
 `python -m benchmarks.cluster DSN` is such a worker.
 """
 

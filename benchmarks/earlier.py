@@ -1,10 +1,10 @@
-"""How many messages a second go out, against an earlier build of this package.
+"""Messages sent per second, against an earlier build of this package.
 
-Each side is a program of its own, `side.py`, over the build that it is given, by turns.  The
-earlier one is taken out of git.
+Each side is a process that runs `side.py` with its build; the sides run by turns.  The earlier
+build is taken from git.
 
-Rule: where it is not to be had, as from an sdist or a shallow clone, or without the extra
-`bench` that its fast transport needs, the figure says so and holds.
+Rule: if the earlier build cannot be had, as from an sdist or a shallow clone, or without the extra
+`bench` that its fast transport needs, the figure says so and counts as passed.
 """
 
 from __future__ import annotations

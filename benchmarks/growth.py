@@ -1,11 +1,11 @@
-"""What a ledger's size costs: looking at it, and sending while somebody looks.
+"""The cost of a large ledger: to read it, and to send while somebody reads it.
 
-Ledgers of ten thousand to five million messages are made in a temporary folder, nine in ten of
-them delivered, each with its receipt; what is measured is done in processes of their own:
-`python -m benchmarks.growth WHAT PATH` prints what it took.  Seconds are those on the processor,
-but for the waits of `begin`, which are what a sender sees: the longest of some thousand.
+Ledgers of ten thousand to five million messages are made in a temporary folder; nine in ten
+messages are delivered, each with its receipt.  Each measurement is a process of its own:
+`python -m benchmarks.growth WHAT PATH` prints what it took.  Times are CPU seconds, except the
+waits of `begin`, which are as a sender sees them: the longest of some thousand.
 
-`python -m benchmarks growth --rows N` leaves out what is larger.
+`python -m benchmarks growth --rows N` leaves out larger ledgers.
 """
 
 from __future__ import annotations

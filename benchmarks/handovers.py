@@ -1,11 +1,11 @@
 """How many of the package's own functions one message passes through.
 
-Whoever follows a message reads each of them.  Counted are the calls of functions
-whose source is in the package, in the program's thread and in those that a ledger
-works in, one message at a time; a coroutine that goes on after an `await` is no new
-call.  Many messages are compared with few, so that opening and closing do not count.
+A reader who follows a message has to read each of them.  All calls of functions whose
+source is in the package are counted, in the program's thread and in a ledger's threads,
+one message at a time; a coroutine that goes on after an `await` is not a new call.  Many
+messages are compared with few, so that opening and closing do not count.
 
-`python -m benchmarks.handovers` lists the functions, with their calls for a message.
+`python -m benchmarks.handovers` lists the functions, with their calls for each message.
 """
 
 from __future__ import annotations

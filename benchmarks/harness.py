@@ -1,7 +1,7 @@
-"""How things are measured here: both sides in one run, by turns, the ratio of medians.
+"""How benchmarks measure: both sides in one run, by turns, and the ratio of their medians.
 
-Machines drift and are shared; two sides measured by turns drift together, and
-a median of several rounds forgets the odd slow one.
+Machines drift and are shared.  Two sides that are measured by turns drift together,
+and a median of several rounds ignores a single slow one.
 """
 
 from __future__ import annotations

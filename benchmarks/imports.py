@@ -1,4 +1,4 @@
-"""What importing costs, in whole processes, against `import httpx`."""
+"""The cost of importing the package, in whole processes, against `import httpx`."""
 
 from __future__ import annotations
 

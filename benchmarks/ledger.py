@@ -1,9 +1,9 @@
-"""What it costs to remember: durable steps a second, and a ledger that holds a million messages.
+"""The cost of a ledger: durable steps per second, and the memory for a million messages.
 
-A step is durable when `begin` or `finish` has returned.  What memory recording
-takes is measured in processes of their own: `python -m benchmarks.ledger PATH
-COUNT` records so many messages, and prints the most memory that was resident,
-in bytes.  The file with a million is then opened, as it is and after a crash.
+A step is durable when `begin` or `finish` has returned.  The memory for recording
+is measured in processes of their own: `python -m benchmarks.ledger PATH COUNT`
+records COUNT messages, and prints the peak resident memory in bytes.  The file
+with a million messages is then opened, as it is and after a crash.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What memory `send_many` takes for a million messages, over what it takes for ten thousand.
+"""The memory that `send_many` takes for a million messages, less that for ten thousand.
 
 Each run is a process of its own, fed by a generator of distinct messages and
-answered at once: `python -m benchmarks.memory COUNT` sends so many, and prints
-the most memory that was resident, in bytes.  On Linux that is VmHWM, as
-`ru_maxrss` begins there with what the process that started this one held.
+answered at once: `python -m benchmarks.memory COUNT` sends COUNT messages, and
+prints the peak resident memory in bytes.  On Linux this is VmHWM, because
+`ru_maxrss` starts there at the peak of the parent process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""How well `send_many` keeps a rate: neither slower than asked for, nor ever faster.
+"""How well `send_many` keeps a rate: not slower than the rate, and never faster.
 
 The default transport sends to a server on loopback, which runs in a process
-of its own.  A start is noted where a message is handed to that transport, so
-that what is counted is what is handed to the transport.
+of its own.  A start is counted when a message is handed to the transport.
 """
 
 from __future__ import annotations

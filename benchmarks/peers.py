@@ -1,7 +1,7 @@
-"""How many messages a second go out, against the SDKs of other providers.
+"""Messages sent per second, against the SDKs of other providers.
 
-Each talks to a stub of its own API on loopback, in a process of its own, and
-builds and parses what its API wants.  Needs the extra `bench`.
+Each SDK talks to a stub of its own API on loopback, in a process of its own, and
+builds the requests and parses the answers of that API.  Needs the extra `bench`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A real PostgreSQL, from its wheel, for benchmarks and tests.
 
-It listens on a Unix socket in a temporary directory, keeps `fsync` on, and is
-stopped when what ran it ends.  Tests share one, and each gets the tables empty: by a
-connection that is kept for that, since to open one takes the server as long as to empty them.
-Where a run of tests says where, the files of the first are kept before it starts, and those of
-each other one are a copy of them: to make them takes five times as long.
-A start on a busy disk takes longer than the wheel waits for one.  Where there is no
-wheel, as for a Python that is new, what needs it is skipped.
+The server listens on a Unix socket in a temporary directory, keeps `fsync` on, and is
+stopped when the program that started it ends.  Tests share one server, and each test gets empty
+tables.  One connection is kept open to empty them, since to open another takes as long as that.
+If a run of tests names a directory, the first server's files are kept there before it starts, and
+each other server starts from a copy: to make new files takes five times as long.
+A start on a busy disk takes longer than the wheel waits for it.  If there is no wheel, as for a
+new version of Python, tests that need it are skipped.
 """
 
 from __future__ import annotations

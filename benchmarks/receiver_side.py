@@ -1,11 +1,11 @@
-"""One side of a comparison of receivers, as a program: it serves the build that it finds.
+"""One side of a comparison of receivers, as a program: it serves the build on PYTHONPATH.
 
-`python -P benchmarks/receiver_side.py PATH COUNT` sends so many messages over a transport that
+`python -P benchmarks/receiver_side.py PATH COUNT` sends COUNT messages over a transport that
 answers at once, into a new ledger at PATH, and then serves a `PostbackReceiver` with it under
-uvicorn.  It prints its port, and for each line of its standard input the seconds of CPU that it
-has taken; where that ends, so does it.  PYTHONPATH says which build.
+uvicorn.  It prints its port, and then, for each line of its standard input, the seconds of CPU
+that it has taken; it ends when its standard input ends.
 
-Rule: nothing but what both builds have is used here, and nothing else of the benchmarks.
+Rule: it uses only names that both builds have, and no other module of the benchmarks.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""How fast postbacks are taken in, each of them durable before its 200.
+"""How fast postbacks are received, each of them durable before its 200.
 
 `python -m benchmarks.receiving PATH` serves a `PostbackReceiver` with the
 ledger PATH under uvicorn, in a process of its own; it prints its port, and
 serves until its standard input ends.  Fifty connections, kept alive, each post
 the receipt of another message and wait for the answer before the next.
 
-It is held against an earlier build by what either takes of the CPU, each in a program of its own,
-`receiver_side.py`, by turns.
+Its CPU time is compared with that of an earlier build; each runs as `receiver_side.py` in a
+process of its own, by turns.
 
-With `--inbox` the receiver has the path alone, and so the inbox: another process, here the one
-that measures, has the ledger open and takes the postbacks in from there.
+With `--inbox` the receiver gets only the ledger's path, and so writes to the inbox: another
+process, here the one that measures, has the ledger open and takes the postbacks in from the inbox.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 A process of its own sends to the simulator and keeps an SQLiteLedger; it is
 killed (SIGKILL) at random moments and begun again, until it ends by itself.
-Then the postbacks that came are recorded, as the provider's repetitions would
-bring them, of which some are lost and some come late, and what the ledger says of each
-message is held against what was billed.  Then the provider's report ends what is still in
-doubt, and one more run sends what it proved not sent.
+Then the postbacks are recorded as the provider's repetitions would bring them, some of
+which are lost and some late, and the state of each message in the ledger is compared with
+the bill.  Then the provider's report ends the remaining doubts, and one more run sends the
+messages that it proved not sent.
 """
 
 from __future__ import annotations

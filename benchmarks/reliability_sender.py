@@ -1,4 +1,4 @@
-"""The sender that `benchmarks reliability` kills, which loads no more than it needs."""
+"""The sender that `benchmarks reliability` kills; it imports only what it needs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How fast a sending report of a million messages is read, and what memory that takes.
+"""How fast a sending report of a million messages is read, and how much memory that takes.
 
-Each run is a process of its own: `python -m benchmarks.reports FORM COUNT` reads so many
-messages, 64 KiB at a time, and prints the megabytes a second, by its own time on the processor,
-and the most memory that was resident, in bytes.
+Each run is a process of its own: `python -m benchmarks.reports FORM COUNT` reads COUNT
+messages, 64 KiB at a time, and prints the megabytes per second of its own CPU time, and the peak
+resident memory in bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What memory the rows of a file take: a dry run of `skycore bulk`, in a process of its own.
+"""The memory that the rows of a file take in a dry run of `skycore bulk`, in a process of its own.
 
-`python -m benchmarks.rows FILE` checks a file, and prints the most memory that was resident.
+`python -m benchmarks.rows FILE` checks a file, and prints the peak resident memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How many messages a second go out, against the ways one would write it without us.
+"""Messages sent per second, against programs that use an HTTP library directly.
 
 Every side sends the same body to the same server, which runs in a process of
-its own, and parses the same answer.  A client is made before the clock starts, whoever's
-it is, and so are its connections, since certificates and handshakes take their time.
+its own, and parses the same answer.  Every client and its connections are made before
+the clock starts, since certificates and handshakes take time.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A server that takes any request and answers at once, or after a delay: no part of the measure.
+"""A server that takes any request and answers at once, or after a delay.
 
-Each answer has a tracking id of its own, as a ledger has it: two messages with one are told
-apart one after the other.
+Each answer has a tracking id of its own: a ledger would need more time for messages that share
+one.
 
 `python -m benchmarks.server DELAY BODY CHAIN` prints its port, and serves until its
-standard input ends; over TLS where CHAIN is a file with a key and a certificate.
+standard input ends; over TLS if CHAIN is a file with a key and a certificate.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A ledger of a million messages held against a report of as many: how long, in how much memory.
+"""The time and memory to settle a ledger of a million messages by a report of as many.
 
-Of the messages a thousand are in doubt, half of them sent.  The report is a file, read as
-`skycore settle --report` reads one.  It is done in a process of its own:
-`python -m benchmarks.settling LEDGER REPORT` prints the seconds that it took, the bytes by
-which the most memory that was resident grew, and how many were found sent and not sent.
+A thousand of the messages are in doubt, and half of these were sent.  The report is a file, read
+as `skycore settle --report` reads one.  It runs in a process of its own:
+`python -m benchmarks.settling LEDGER REPORT` prints the seconds that it took, the bytes by which
+the peak resident memory grew, and how many messages were found sent and not sent.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How well processes that share a pace keep it together, and share it alike.
+"""How well processes that share a rate keep it together, and how equally they share it.
 
-Each sends through a client and a `PostgresLimiter` of its own, in a process of
-its own; the simulator in this one notes when each message came.  `python -m
+Each process sends through a client and a `PostgresLimiter` of its own; the
+simulator in this process notes when each message came.  `python -m
 benchmarks.shared_pace URL DSN PROCESS SECONDS` is a sender: it says when it is
-ready, and sends for so long from when it is told to.
+ready, waits for the word to start, and sends for SECONDS.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One side of a comparison with an earlier build, as a program: it sends over the build it finds.
+"""One side of a comparison with an earlier build: a program that sends by the build on PYTHONPATH.
 
-`python -P benchmarks/side.py TRANSPORT URL COUNT [LEDGER]` sends so many messages, 100 in flight,
-and prints how many a second that is and the microseconds of CPU that one took.  TRANSPORT is the
-name of a public class, or `at_once` for one that answers at once.  PYTHONPATH says which build.
+`python -P benchmarks/side.py TRANSPORT URL COUNT [LEDGER]` sends COUNT messages, 100 in flight,
+and prints the messages per second and the microseconds of CPU for each message.  TRANSPORT is the
+name of a public class, or `at_once` for a transport that answers at once.
 
-Rule: nothing but what both builds have is used here, and nothing else of the benchmarks.
+Rule: it uses only names that both builds have, and no other module of the benchmarks.
 """
 
 from __future__ import annotations

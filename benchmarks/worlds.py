@@ -1,12 +1,12 @@
-"""Worlds: how many a minute, and what breaks in them.
+"""Worlds: how many run in a minute, and which rules they break.
 
     python -m benchmarks worlds --seconds 60 [--trio] [--first SEED]
     python -m benchmarks worlds --seed 4711 [--trace]
     python -m benchmarks worlds --script world.txt [--trace]
     python -m benchmarks worlds --mutants [NAME ...] [--most 20000] [--jobs 2] [--kept FILE]
 
-A world is a seed; see `tests/worlds`.  One that breaks a rule is made smaller and written
-down, and exits with 1.
+A world is drawn from a seed; see `tests/worlds`.  If a world breaks a rule, it is made smaller and
+printed, and the exit code is 1.
 """
 
 from __future__ import annotations
