@@ -365,7 +365,7 @@ def test_what_is_typed_and_is_no_text_is_one_line() -> None:
 
 
 def test_ctrl_c_is_exit_code_130() -> None:
-    """What is interrupted says so, and leaves with the code that shells give it."""
+    """An interrupted command says so, and exits with the code that shells use."""
     done = CliRunner().invoke(group_that(KeyboardInterrupt()), ["demo"])
     assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
 

@@ -117,7 +117,7 @@ def test_rejects_are_kept_that_may_be_needed(
 
 @pytest.mark.slow
 def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator) -> None:
-    """It was sent, and it is said what told that; nothing leads to settling it once more."""
+    """The command says that the report proved it sent, and does not suggest settling again."""
     settled.script(Behaviour())
     done = bulk("promo.csv", text="Bye")
     assert done.exit_code == Exit.NOT_ALL_WELL, done.output
@@ -236,7 +236,7 @@ def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulato
 
 @pytest.mark.slow
 def test_old_rejects_that_are_no_messages_any_more_say_why(settled: Simulator) -> None:
-    """That one was not sent does not make it one that can be sent."""
+    """An invalid row stays invalid, although its message was once rejected and not sent."""
     done = bulk("promo.rejects.csv", "--max-segments-each", "1", text="x" * 200)
     assert done.exit_code == Exit.NOT_ALL_WELL
     told = rejected("promo.rejects-2.csv")

@@ -407,7 +407,7 @@ def test_doubts_are_sent_again_on_a_word(monkeypatch: pytest.MonkeyPatch, dsn: s
 
 
 def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) -> None:
-    """In whatever order its rows come, the one that was loaded first is the one that counts."""
+    """In whatever order the rows come, the key that was loaded first counts."""
     rows = ["15551234888,a", "15551234888,b"]
     more = [f"1555123{n},{n}" for n in range(3000, 3010)]
     load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
@@ -438,7 +438,7 @@ def test_what_is_loaded_to_another_number_under_a_key_keeps_its_place(
 def test_a_number_that_a_file_sent_to_under_another_key_is_not_sent_to_again(
     simulator: Simulator, dsn: str
 ) -> None:
-    """Of its keys, the one that the ledger says went out is the one that is loaded."""
+    """Of the keys of a number, the one that the ledger lists as sent is loaded."""
     Path("promo.csv").write_text("to,key\n15551234888,b\n")
     assert answer("bulk", "promo.csv", "--text", "Hi", "--yes")["accepted"] == 1
     assert run("cluster", "copy", "promo.db", dsn).exit_code == 0

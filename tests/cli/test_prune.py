@@ -162,7 +162,7 @@ async def begin_at(path: Path, at: float) -> None:
     ],
 )
 def test_an_age_that_is_none_is_refused(place: str, age: str, words: str) -> None:
-    """With what one is."""
+    """The error shows what a valid age looks like."""
     done = run(place, "--older-than", age)
     assert done.exit_code == Exit.USAGE
     assert words in done.stderr

@@ -178,7 +178,7 @@ def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None
 
 @pytest.mark.slow
 def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
-    """It is said that it is to be found; found and named, it sends nothing twice."""
+    """The command asks the user to find the ledger; once found, nothing is sent twice."""
     Path("promo.db").rename("moved.db")
     for name in ("promo.csv", "final.csv"):
         sheet(name, ROWS)

@@ -846,7 +846,7 @@ def test_a_page_is_its_owners_alone(ledger: Path, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_looked_into_is_not_written_over(
     ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it cannot be told what a file is, it is left alone."""
+    """A file that cannot be read may be anything, so it is left alone."""
     other = tmp_path / "report.html"
     other.write_text("<!doctype html>")
 

@@ -402,7 +402,7 @@ def test_an_output_that_cannot_be_written_hides_no_message(
     code: Exit,
     said: str,
 ) -> None:
-    """Who sees nothing of a message would send it again: what came of it is said all the same."""
+    """A user who sees no outcome would send again, so stderr still says what became of it."""
     monkeypatch.chdir(tmp_path)
     billed = simulator.billed
     Path("promo.csv").write_text("to\n15551234888\n15551232002\n")

@@ -313,7 +313,7 @@ def test_a_report_is_kept_and_read_again(ledger: Path, simulator: Simulator) -> 
 def test_a_report_that_broke_off_is_kept_as_that(
     ledger: Path, simulator: Simulator, fault: ReportFault
 ) -> None:
-    """With what came of it."""
+    """The bytes that came are kept in the file."""
     simulator.reports = Reports(fault=fault)
     kept = ledger.with_name("kept.xml")
     done = settle(ledger, "--after", "0", "--save", str(kept), "--json")

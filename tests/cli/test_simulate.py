@@ -95,7 +95,7 @@ def test_numbers_are_shown_where_they_are_asked_for() -> None:
 
 
 def test_help_has_the_numbers_that_it_misbehaves_for() -> None:
-    """Each with what it does; those of refusals are told by their rule."""
+    """Each with its behaviour; the numbers that are refused are described by their rule."""
     said = simulate("--help").stdout
     for digits, behaviour in BY_LAST_DIGITS.items():
         if not digits.startswith("0"):

@@ -392,7 +392,7 @@ def test_what_is_no_option_of_a_view_is_named(name: str, text: str) -> None:
 
 
 def test_there_is_no_view_over_a_ledger_for_a_client_without_one() -> None:
-    """It would seem to keep what it sends, and not keep it."""
+    """A view with a ledger of its own would seem to record its messages, and would not."""
     client = SkycoreClient(api_key=KEY, from_="60856")
     with pytest.raises(ConfigurationError, match="ledger: there is nothing to view"):
         client._over(MemoryLedger(), max_in_flight=1)
@@ -660,7 +660,7 @@ async def test_an_outcome_is_logged_with_number_and_text_masked(
 async def test_a_failed_connection_is_logged_in_its_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What no provider said is logged as it is."""
+    """The text of an error that did not come from the provider is logged unchanged."""
     caplog.set_level(logging.INFO, "skycore_async")
     with refused() as url:
         async with SkycoreClient(

@@ -150,7 +150,7 @@ def test_a_proxy_that_cannot_be_is_not_shown(transport: Any, proxy: str) -> None
 
 
 def test_the_proxy_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that cannot be made for it says that it is the proxy."""
+    """If no client can be made for the proxy, the error names the proxy setting."""
     monkeypatch.setenv("https_proxy", "gopher://user:s3cret@proxy.example")
     with pytest.raises(ConfigurationError, match="proxy: ") as caught:
         SkycoreClient(api_key=KEY)

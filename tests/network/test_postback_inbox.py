@@ -89,7 +89,7 @@ async def test_a_path_is_enough(kind: type, path: Path) -> None:
 
 
 async def test_while_nobody_has_the_ledger_it_is_opened_for_a_moment(path: Path) -> None:
-    """So that it has everything soon, and is free for whoever comes; it is made where none is."""
+    """So the ledger has each postback soon, and is free for others; it is made if missing."""
     async with PostbackInbox(path, look_every=0.01) as inbox:
         for count in (1, 2):
             await inbox.record(notice(tracking_id=str(count)))

@@ -443,7 +443,7 @@ class Yields:
 async def test_a_handler_that_has_not_begun_is_no_success(
     handle: Callable[[Notification], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A function around one with `yield` in it did nothing, and 200 said that it had."""
+    """A handler that wraps a generator function does nothing, so 200 would be untrue."""
 
     def around(one: Notification) -> object:
         return handle(one)

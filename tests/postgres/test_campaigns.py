@@ -263,7 +263,7 @@ def test_what_was_cancelled_stays_so(connection: Connection) -> None:
 def test_what_is_cancelled_while_it_is_loaded_is_not_loaded(
     connection: Connection, other: Connection
 ) -> None:
-    """Nobody is told that workers send it; of one that was paused the state is told as it is."""
+    """A cancelled campaign is an error, so no caller expects a send; a paused one says so."""
     load(connection, "promo", some(3))
 
     def meanwhile(word: str) -> Iterator[SMS]:

@@ -9,7 +9,7 @@ from skycore_async.postgres.collisions import MOST, transact
 
 
 def test_a_step_that_collides_again_and_again_is_an_error(dsn: str) -> None:
-    """It is begun anew so many times, and then whoever asked for it is told."""
+    """The step is tried a limited number of times, and then its caller gets an error."""
     tries: list[int] = []
 
     def collide() -> None:

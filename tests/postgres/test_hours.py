@@ -195,7 +195,7 @@ def test_other_hours_have_what_waits_looked_at_again(connection: Connection) -> 
 async def test_other_hours_hold_for_what_a_worker_has_begun(
     connection: Connection, dsn: str
 ) -> None:
-    """It begins nothing more of a chunk that it took with those before."""
+    """The worker begins no more messages of a chunk that it took under the old hours."""
     load(connection, "promo", to_("212", each=40), hours=HOURS)
     clock, stub = Clock(), StubTransport()
     stub.held = anyio.Event()
@@ -215,7 +215,7 @@ async def test_other_hours_hold_for_what_a_worker_has_begun(
 def test_who_waits_for_other_hours_takes_a_chunk_with_them(
     connection: Connection, dsn: str
 ) -> None:
-    """And not with those that it began to look at it with."""
+    """A worker that waits for a load to commit uses its hours, and not those from before."""
     load(connection, "promo", to_("310"), hours=HOURS)
     (first,) = due(connection, 1)
     taken = []

@@ -1087,7 +1087,7 @@ async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
 async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller was told that it is not sent, and may send it as soon as that is written."""
+    """Its caller was told that it was not sent, and may send it once that is written."""
     ledger = await opened(patience=0, lease=0.1)
     transact, connect = ledger._transact, ledger._database.connect
 

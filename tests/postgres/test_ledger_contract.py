@@ -675,7 +675,7 @@ async def test_a_receipt_long_after_settles_in_every_order(
 
 
 async def test_two_submissions_before_the_doubt(ledger: Ledger) -> None:
-    """Two that came while it was under way: either could be it, so that neither is."""
+    """Two submissions came while it was under way: either could be its own, so neither is."""
     await ledger.begin(intent())
     await ledger.record(notice(), notice(SENT, "U"))
     await ledger.finish("k", DOUBT)
@@ -714,7 +714,7 @@ BOTH = [(PLAIN, ENCODED), (ENCODED, PLAIN), (ENCODED.rstrip("="), ENCODED)]
 async def test_a_receipt_in_the_other_spelling_is_of_the_same_message(
     ledger: Ledger, answered: str, posted: str, early: bool
 ) -> None:
-    """It settles nobody else's doubt; what users see is what the wire said."""
+    """It settles no other doubt; users see the spelling of the wire."""
     await sent(ledger, "a", DOUBT)
     await ledger.begin(intent("b"))
     if early:
@@ -921,7 +921,7 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("case", UNUSUAL)
 async def test_an_odd_notification_costs_its_neighbours_nothing(ledger: Ledger, case: str) -> None:
-    """It is kept, once, and so are they: in one bundle, and whatever is in it."""
+    """An odd notification and the others of its bundle are all stored, each once."""
     await sent(ledger, "k", accepted("T"))
     for _ in range(2):
         await ledger.record(notice(SENT, "T"), UNUSUAL[case], said("STOP", from_=OTHER))

@@ -301,7 +301,7 @@ async def test_what_may_be_pruned_is_counted_before(ledger: BaseLedger, clock: C
 async def test_a_tracking_id_that_two_messages_have_is_the_last_ones(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """What came for it stays until that one is pruned, and then goes."""
+    """Its notifications stay until that last message is pruned, and then go with it."""
     await sent(ledger, "old", accepted())
     await ledger.begin(attrs.evolve(intent("young"), started_at=NOON + 10))
     await ledger.finish("young", accepted())

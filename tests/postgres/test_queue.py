@@ -144,7 +144,7 @@ async def test_a_small_campaign_passes_what_is_in_the_queue_of_a_large_one(
 
 @pytest.mark.anyio
 async def test_one_worker_a_period_sweeps(queued: Database) -> None:
-    """Of all that ask for it one is told to sweep, and in the next period one again."""
+    """Of all workers that ask, one sweeps in each period."""
     clock = iter([100, 109, 112, 115, 121])
     async with (
         Procrastinate(queued, clock=lambda: next(clock)) as one,

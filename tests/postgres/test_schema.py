@@ -463,7 +463,7 @@ def test_what_is_no_dsn_is_refused() -> None:
 
 
 def test_what_is_no_text_is_no_dsn() -> None:
-    """As None, where a program reads it from an environment that lacks it."""
+    """Such as None, which a program gets for a missing environment variable."""
     for make in (Database, PostgresLedger, partial(PostgresLimiter, name="a", rate=1)):
         with pytest.raises(ConfigurationError, match="dsn: a str is needed, not NoneType"):
             cast("Any", make)(None)

@@ -96,7 +96,7 @@ def test_the_extras_that_the_pages_name_are_there() -> None:
 
 
 def test_the_versions_of_python_are_the_same_everywhere() -> None:
-    """What pip allows, what the index lists and what the README says are one."""
+    """pip, the package index and the README name the same versions."""
     listed = [
         words[-1]
         for words in (each.split(" :: ") for each in METADATA.get_all("Classifier", []))

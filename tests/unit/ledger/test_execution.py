@@ -209,7 +209,7 @@ def test_a_group_of_any_size_is_run() -> None:
 
 
 def test_what_is_under_way_is_not_begun_again_whatever_was_written_last() -> None:
-    """Those that were inserted are told from those that were there by the messages alone."""
+    """Only the returned messages tell which rows were inserted and which were there before."""
     done = ran([[begin(intent("a"))], [begin(intent("b"))], [came("T")], [begin(intent("b"))]])
     assert done.answers[-1] == [(None, "UnderWay()")]
 

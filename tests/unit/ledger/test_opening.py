@@ -118,7 +118,7 @@ async def test_who_comes_to_an_opening_that_is_given_up_has_it_open(path: Path) 
 
 
 async def test_one_of_two_who_open_it_may_be_cancelled(path: Path) -> None:
-    """The other one has it."""
+    """The other one still gets the open ledger."""
     slow = Slow()
     ledger = SQLiteLedger(path, connect=slow)
     async with anyio.create_task_group() as group:

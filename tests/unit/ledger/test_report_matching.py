@@ -518,7 +518,7 @@ def told_of(doubt: MessageInDoubt, told: dict[int, Any], *, proven: bool = True)
 
 
 def test_a_message_is_what_its_attempts_are() -> None:
-    """One that was taken is enough; none was taken where each is proven so."""
+    """Sent if one attempt was taken; not sent if each attempt is proven not taken."""
     doubt = MessageInDoubt(record=RECORD, last=1, earlier={2: 20})
     taken, gone = Taken("A"), absent(1, 2)
     decision = DoubtDecision(seen=RECORD, state=MessageState.ACCEPTED, history_id="A")

@@ -314,7 +314,7 @@ def test_a_doubt_says_whether_its_last_attempt_is_part_of_it(state: MessageState
 
 @pytest.mark.parametrize("state", [MessageState.ACCEPTED, MessageState.NOT_SENT])
 def test_a_late_outcome_stands_in_place_of_what_a_report_told(state: MessageState) -> None:
-    """Who sends it knows; but what it does not know, either, changes nothing."""
+    """The sender knows best; but if its outcome is doubt as well, nothing changes."""
     own = Attempt(session=2, number=7)
     told = record(state, settled_by="report", history_id="12", session=2, attempt=7)
     after = rules.finish(told, ACCEPTED, ended_at=NOON, attempt=own)

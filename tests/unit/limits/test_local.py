@@ -547,7 +547,7 @@ async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
 async def test_a_rate_limiter_is_made_outside_and_shared_by_clients_of_one_event_loop(
     anyio_backend: str,
 ) -> None:
-    """Made where no event loop runs, it rates all who share it as one."""
+    """A limiter that is made before any event loop runs limits all its clients together."""
     time = Time()
     limiter = await anyio.to_thread.run_sync(limited, time, 10)
     starts: list[float] = []

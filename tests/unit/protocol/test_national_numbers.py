@@ -40,7 +40,7 @@ from skycore_async.protocol.numbers import number
     ],
 )
 def test_a_number_is_read_as_one_of_the_country(country: str, written: str, digits: str) -> None:
-    """It gets its country code; what has one keeps it; and what was read reads the same again."""
+    """It gets the country code unless it has one; reading the result again changes nothing."""
     reader = NationalNumbers(country)
     assert number(written, reader) == digits
     assert number(reader(written), reader) == digits

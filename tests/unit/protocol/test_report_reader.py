@@ -168,7 +168,7 @@ VALUES = {
 
 @pytest.mark.parametrize(("written", "text"), VALUES.items(), ids=VALUES.values())
 def test_the_text_of_a_value(written: str, text: str) -> None:
-    """As XML has it where it is escaped, and as it stands there where it is not."""
+    """Escaped text is unescaped as in XML; text that is not escaped stays as it is."""
     messages, reader = read(listed(f'<TEXT id="1" to="2" text="{written}"></TEXT>'))
     assert [message.text for message in messages] == [text]
     assert reader.is_complete
@@ -228,7 +228,7 @@ NOT_COMPLETE = {
 def test_what_is_not_all_of_a_report_is_not_complete(
     report: bytes, count: int, at_a_time: int
 ) -> None:
-    """What it lists was sent, and is read; but it proves nothing of what it does not list."""
+    """Its rows are read as sent messages; but a missing row proves nothing."""
     messages, reader = read(report, at_a_time=at_a_time)
     assert [message.history_id for message in messages][:count] == ["236990"] * count
     assert all(message.history_id == "236990" for message in messages)

@@ -124,7 +124,7 @@ def test_a_text_survives_being_written_and_read(text: str, sender: str, mask: st
 
 
 def test_every_character_of_ascii_is_written_as_by_the_libraries() -> None:
-    """Escaped for XML and quoted for a form in one, it is what both make of it one by one."""
+    """Escaping for XML and quoting for a form in one step gives what two steps give."""
     ascii_ = "".join(map(chr, range(128)))
     for text in (*ascii_, ascii_, ascii_ + "é"):
         assert requests._form_text(text) == quote_plus(safe_xml.escape(text))

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_time_is_the_event_loops() -> None:
-    """It is what anyio gives, whose deadlines go by it."""
+    """It is the time of anyio, which is also the time of anyio's deadlines."""
     before = anyio.current_time()
     assert before <= now() <= anyio.current_time()
 

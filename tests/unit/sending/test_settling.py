@@ -322,7 +322,7 @@ SET_BACK: dict[str, tuple[list[Sending], float]] = {
 async def test_what_was_sent_by_a_clock_that_is_wrong_is_never_taken_for_not_sent(
     case: str,
 ) -> None:
-    """By whatever time it has: it was sent between those that were begun before and after it."""
+    """Whatever its clock said, it was sent between the messages begun before and after it."""
     sendings, at = SET_BACK[case]
     world = World()
     for each in (BEFORE, *sendings):
@@ -447,7 +447,7 @@ HOLES: dict[str, tuple[list[Sending], dict[str, Any], OpenReason]] = {
 
 @pytest.mark.parametrize("case", HOLES)
 async def test_absence_is_proof_only_where_presence_is_proven(case: str) -> None:
-    """Where a report may lack what was taken, what it lacks stays in doubt."""
+    """If a report may lack messages that were taken, the messages that it lacks stay in doubt."""
     sendings, settings, reason = HOLES[case]
     world = World()
     await world.send(*sendings)

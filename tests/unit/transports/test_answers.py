@@ -176,7 +176,7 @@ ENDS: dict[str, tuple[bytes, bytes | None]] = {
 
 @pytest.mark.parametrize(("came", "body"), ENDS.values(), ids=ENDS)
 def test_an_answer_may_end_with_its_connection(came: bytes, body: bytes | None) -> None:
-    """Where it has no length that is its end, which is not clean; a shorter one is broken."""
+    """Without a length the end of the connection ends the answer; a too short answer is broken."""
     read = ours(came, ends=True)
     assert read == (BROKEN if body is None else attrs.evolve(read, body=body, is_clean=False))
     assert (read.said == "answer") is (body is not None)

@@ -155,7 +155,7 @@ async def test_a_copy_says_as_much_as_before(path: Path, left: Left) -> None:
 
 @LEFT
 async def test_a_look_from_beside_it_changes_nothing(path: Path, left: Left) -> None:
-    """It shows what opening it found."""
+    """Another process sees the doubts that opening the ledger found, and changes nothing."""
     await left(path)
     with owner(path) as process:
         before = {one.name: one.read_bytes() for one in path.parent.iterdir()}

@@ -103,7 +103,7 @@ def test_several_write_at_once(path: Path) -> None:
 
 
 def test_no_id_is_used_twice(inbox: InboxFile) -> None:
-    """Also where all was removed, so that what came meanwhile is not removed with it."""
+    """Even after all postbacks were removed, so that a new one is never removed as an old one."""
     inbox.add([kept("A"), kept("B")])
     inbox.remove(2)
     assert inbox.is_empty()
@@ -218,7 +218,7 @@ def test_without_a_directory_it_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_an_inbox_is_of_one_ledger_while_something_is_in_it(inbox: InboxFile) -> None:
-    """The first that looks into it has it; another one can only when it is empty."""
+    """The first ledger that looks into it claims it; another can do so only when it is empty."""
     inbox.add([kept()])
     assert inbox.claimed_by() is None
     assert inbox.give_to(OURS)

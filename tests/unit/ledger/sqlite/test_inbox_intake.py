@@ -257,7 +257,7 @@ async def test_a_postback_taken_in_settles_a_doubt_by_when_it_came(path: Path) -
 
 @pytest.mark.anyio
 async def test_stop_counts_at_once(path: Path) -> None:
-    """Whoever said it is not sent to from when it is taken in."""
+    """Nothing more is sent to the number once its STOP is taken in."""
     put(path, said("STOP"))
     async with SQLiteLedger(path) as ledger:
         with pytest.raises(RecipientOptedOut):

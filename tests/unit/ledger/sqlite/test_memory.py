@@ -65,7 +65,7 @@ async def test_what_is_under_way_or_in_doubt_is_never_forgotten() -> None:
 
 
 async def test_full_of_doubt_is_an_error_until_something_is_settled() -> None:
-    """It sends nothing that it could not remember; what it knows it still tells."""
+    """A full ledger begins nothing that it could not remember, and still answers look-ups."""
     async with MemoryLedger(capacity=3, clock=Clock()) as ledger:
         for key in "abc":
             await send(ledger, key, DOUBT)

@@ -210,7 +210,7 @@ class TestSharing:
     async def test_what_the_ledger_has_goes_onto_the_list(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """Also what it heard before it shared, more than a page of it."""
+        """Also the entries from before it shared a list, even more than one page of them."""
         numbers = [str(15550000000 + n) for n in range(PAGE + 1)]
         for number in numbers:
             await ledger.opt_out(number)
@@ -255,7 +255,7 @@ class TestSharing:
     async def test_no_ledger_hears_its_own_entries_again(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """What it has told, it has seen: else it could undo what was said since."""
+        """A ledger ignores its own entries on the list: otherwise it could undo later ones."""
         ours = Looks()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
             await ledger.opt_out(ANN)
@@ -353,7 +353,7 @@ class TestSharing:
     async def test_a_ledger_that_is_closed_before_it_breaks_nothing_off(
         self, shared: OptOutList, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is said once, and what the ledger heard is told once that is open again."""
+        """One warning is logged, and the entries are shared once the ledger is open again."""
         looks, ledger = Looks(), SQLiteLedger(tmp_path / "sent.db")
         await ledger.open()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
@@ -429,7 +429,7 @@ class TestSharing:
     async def test_a_list_that_took_the_place_of_another_is_taken_in(
         self, shared: OptOutList, is_written_over: bool
     ) -> None:
-        """A STOP that it hears counts in a ledger that goes on, which tells it all it knows."""
+        """An open ledger obeys a STOP on the new list, and adds all its own entries to it."""
         shared.tell([entry(BO)])
         backup = shared.path.read_bytes()
         shared.tell(entry(str(15550000000 + n)) for n in range(9))
@@ -460,7 +460,7 @@ class TestSharing:
     async def test_a_list_that_is_lost_meanwhile_costs_no_message(
         self, ledger: BaseLedger, shared: OptOutList, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It is said once each time, and what the ledger heard is told when it is there again."""
+        """Each loss is logged once, and the entries are shared once the list is back."""
         looks = Looks()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
             kept = shared.path.read_bytes()

@@ -159,7 +159,7 @@ FORGOTTEN = "has forgotten what was sent last"
 async def test_nothing_is_begun_once_a_backup_was_put_back_by_sqlite(
     path: Path, back_up: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It lacks what was sent since; what comes is recorded, as it comes once."""
+    """The file lacks messages sent since; postbacks are still recorded, as they come once."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         await ledger.finish("a", accepted())

@@ -74,7 +74,7 @@ def put(path: Path, tracking_id: str) -> None:
 
 
 async def test_a_view_shows_what_receivers_have_left_for_the_next_opening(path: Path) -> None:
-    """And leaves it where it is; one that is another ledger's is told as by the opening."""
+    """The view shows the postbacks in the inbox, and leaves the inbox as it is."""
     async with SQLiteLedger(path):
         pass
     put(path, "A")
@@ -181,7 +181,7 @@ async def test_a_ledger_that_was_closed_is_left_as_it_is(path: Path) -> None:
 async def test_a_copy_during_which_it_was_opened_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is shown is of one moment; and one that is never left alone is said to be so."""
+    """A view shows one moment; if a ledger is never left alone for a copy, an error says so."""
     await (first := SQLiteLedger(path)).open()
     await first.aclose()
     copies = []

@@ -113,7 +113,7 @@ async def test_a_question_does_not_wait_for_who_writes(
 
 
 async def test_who_writes_does_not_wait_for_a_question(path: Path) -> None:
-    """What a question sees stays as it was when it began; the next one sees what came since."""
+    """A query sees the state at its beginning; the next query sees what was written since."""
     async with SQLiteLedger(path) as ledger:
         await sent(ledger, "a", accepted("A"))
         slow = Slow()

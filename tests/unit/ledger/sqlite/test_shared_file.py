@@ -82,7 +82,7 @@ def test_somebody_elses_write_ahead_log_is_ended(path: Path, kind: FileKind) -> 
 
 
 def test_a_shared_file_is_private_from_its_first_byte(path: Path, kind: FileKind) -> None:
-    """Whatever the umask; and one that is there keeps the rights that somebody gave it."""
+    """Whatever the umask; an existing file keeps the permissions that somebody gave it."""
     before = os.umask(0)
     try:
         make_if_missing(path)

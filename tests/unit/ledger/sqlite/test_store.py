@@ -16,7 +16,7 @@ from skycore_async.ledger.sqlite.store import SQLiteStore
 
 
 def test_the_number_of_a_submission_is_noted_once_one_is_told() -> None:
-    """A first notification may lack it; the first that has it says it, and no later one."""
+    """The first notification may lack a number; the first number that comes is kept for good."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         store = SQLiteStore(connection)
