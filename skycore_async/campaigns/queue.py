@@ -15,6 +15,8 @@ Rules:
 * The tables are in a separate schema, `skycore_queue`, created by `migrate`.  Tables of another
   version are created anew instead of migrated: the next sweep fills them again.
 * A chunk is in the queue at most once: its id is the job's queueing lock.
+* A pooler in between keeps sessions, as the worker's other connections have found; what others
+  left in one is discarded.
 * Chunks of all campaigns take turns by their numbers, including those already in the queue: a
   small campaign does not wait for the end of a large one.
 """
@@ -51,6 +53,7 @@ from ..postgres.connection import (
     refusal,
 )
 from ..postgres.formats import SET_FORMATS
+from ..postgres.pooler_check import CLEAN, PROCESS
 from ..postgres.schema import Connection
 from .chunks import DueChunk
 
@@ -295,5 +298,8 @@ def _sweep(number: int) -> Job:
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    (process,) = await (await connection.execute(PROCESS)).fetchone() or (None,)
+    if process != connection.info.backend_pid:  # a pooler's session, as in `check_session`
+        await connection.execute(CLEAN)
     check_writable(await (await connection.execute(IS_READ_ONLY)).fetchone())
     await connection.execute(f"SET search_path TO {_SCHEMA}; {SET_FORMATS}")

@@ -32,8 +32,8 @@ _PAUSES: Final = (0.0, 0.02, 0.1)
 _WAIT: Final = 2.0  # seconds for the second connection to get a session
 # With these values committed data is on the disks of the server and a synchronous standby.
 _DURABLE: Final = frozenset({"on", "remote_apply"})
-_PROCESS: Final = "SELECT pg_backend_pid()"
-_CLEAN: Final = "DISCARD ALL"
+PROCESS: Final = "SELECT pg_backend_pid()"
+CLEAN: Final = "DISCARD ALL"
 
 
 class UnfitSession(psycopg.OperationalError):
@@ -58,7 +58,7 @@ def check_session(
             " pool_mode = session"
         )
     # A separate query, since several statements at once are a transaction, which it cannot be in.
-    connection.execute(_CLEAN, prepare=False)
+    connection.execute(CLEAN, prepare=False)
 
 
 def check_durable(found: tuple[Any, ...] | None) -> None:
@@ -94,7 +94,7 @@ def _is_shared(
 
 def _process(connection: psycopg.Connection[Any]) -> int:
     """Return the server process that serves a connection."""
-    (process,) = connection.execute(_PROCESS, prepare=False).fetchone() or (0,)
+    (process,) = connection.execute(PROCESS, prepare=False).fetchone() or (0,)
     return int(process)
 
 
@@ -103,7 +103,7 @@ def _process_in_time(connection: psycopg.Connection[Any]) -> int | None:
     pgconn, found, until = connection.pgconn, None, time.monotonic() + _WAIT
     with selectors.DefaultSelector() as selector, suppress(psycopg.Error):  # it was lost
         selector.register(pgconn.socket, selectors.EVENT_READ)
-        pgconn.send_query(_PROCESS.encode())
+        pgconn.send_query(PROCESS.encode())
         while True:
             if pgconn.is_busy():  # so that asking for a result would wait without an end
                 if not selector.select(max(0.0, until - time.monotonic())):

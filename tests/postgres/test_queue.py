@@ -23,6 +23,7 @@ from skycore_async.errors import ConfigurationError, LedgerError
 from skycore_async.postgres.connection import Database
 from skycore_async.postgres.schema import Connection
 from tests.support.campaign_tables import empty_queue, now
+from tests.support.pooler import pooler
 from tests.support.standby import taking_no_writes
 
 
@@ -326,3 +327,16 @@ async def test_a_queue_that_may_not_be_used_says_what_to_do(
                 await queue_.tend(3600)
     finally:
         connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+
+
+@pytest.mark.anyio
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["SET ROLE pg_monitor", "SET default_transaction_read_only = on"])
+async def test_the_queue_discards_what_others_left(queued: Database, dsn: str, left: str) -> None:
+    """A role of theirs ended every worker, with the advice to migrate and to cancel campaigns."""
+    with pooler(dsn, keeps_sessions=True, size=1, is_reset=False) as through:
+        with psycopg.connect(through, autocommit=True) as other:
+            other.execute(left.encode())
+        async with Procrastinate(Database(through)) as hands_out:
+            await hands_out.tend(60)
+            assert await hands_out.fetch() == Ticket(chunk=None)
