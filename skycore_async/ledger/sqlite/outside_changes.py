@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,9 +32,14 @@ from .wal_format import FILE_HEADER, HEADER, file_headers
 _TABLES: Final = 40  # the offset, in a header, of the version of the tables' definitions
 
 
+# Where there is no `pread`, as on Windows, the threads that read and write share one position.
+seeking = threading.Lock()
+
+
 def _read_by_seeking(descriptor: int, count: int, at: int) -> bytes:
-    os.lseek(descriptor, at, os.SEEK_SET)
-    return os.read(descriptor, count)
+    with seeking:
+        os.lseek(descriptor, at, os.SEEK_SET)
+        return os.read(descriptor, count)
 
 
 read: Callable[[int, int, int], bytes] = getattr(os, "pread", _read_by_seeking)
@@ -146,7 +152,8 @@ class OutsideChanges:
             self._version_of_tables(),  # if the other program changed the tables as well
         }:
             return False
-        return len(log) < HEADER or header not in file_headers(self._log)
+        with seeking:
+            return len(log) < HEADER or header not in file_headers(self._log)
 
     def _version_of_tables(self) -> int:
         return int(self._execute("PRAGMA schema_version").fetchone()[0])

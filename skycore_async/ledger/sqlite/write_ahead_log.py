@@ -52,7 +52,7 @@ from .generations import (
     tail_of,
     what_is_wrong,
 )
-from .outside_changes import OutsideChanges, needed_by, read
+from .outside_changes import OutsideChanges, needed_by, read, seeking
 from .schema import APPLICATION_ID
 from .sqlite_locks import SQLiteLocks
 from .wal_format import (
@@ -82,8 +82,9 @@ def check(path: Path, file: IO[bytes] | None, name: str) -> None:
 
 def write_durably(file: IO[bytes], data: bytes, at: int) -> None:
     """Write into a file, and return once it is on the disk."""
-    file.seek(at)
-    file.write(data)
+    with seeking:
+        file.seek(at)
+        file.write(data)
     os.fsync(file.fileno())
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.model import MessageState
+from skycore_async.ledger.sqlite import outside_changes
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.outside_changes import OutsideChanges
-from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog
+from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog, write_durably
 from tests.support.ledger_cases import NOT_SENT, TO, accepted, intent, notice
 from tests.support.on_asyncio import anyio_backend
 
@@ -319,3 +321,33 @@ async def test_what_cannot_be_read_beside_the_writer_is_read_by_it(
         await ledger.begin(intent("a"))
         failing.add(READ)
         assert (await ledger.summary()).total == 1
+
+
+@pytest.mark.parametrize("beside", [outside_changes._read_by_seeking, None])
+def test_threads_that_share_the_position_in_a_file_do_not_move_it_for_each_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch, beside: Callable[..., Any] | None
+) -> None:
+    """As on Windows, which has no `pread`: a mark would stand at another place in the file."""
+    path.write_bytes(b"0123456789")
+    seek = os.lseek
+    threads: list[threading.Thread] = []
+
+    with path.open("r+b", buffering=0) as file:
+
+        def other() -> None:
+            if beside is not None:
+                beside(file.fileno(), 3, 1)
+            else:
+                write_durably(file, b"x", 2)
+
+        def seek_while_another_thread_comes(*args: Any) -> int:
+            found = seek(*args)
+            if not threads:
+                threads.append(threading.Thread(target=other))
+                threads[0].start()
+                threads[0].join(0.05)
+            return found
+
+        monkeypatch.setattr(os, "lseek", seek_while_another_thread_comes)
+        assert outside_changes._read_by_seeking(file.fileno(), 3, 5) == b"567"
+        threads[0].join()
