@@ -1,4 +1,4 @@
-"""What tests ask of the tables of campaigns."""
+"""Queries of tests on the tables of campaigns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skycore_async.postgres.schema import Connection
 
 
 def only(connection: Connection) -> CampaignProgress:
-    """Return how far the one campaign is that there is."""
+    """Return the progress of the only campaign."""
     (found,) = progress(connection)
     return found
 
@@ -25,9 +25,9 @@ def now(connection: Connection, *, hours: int = 0) -> datetime:
 
 
 def empty_queue(connection: Connection) -> None:
-    """Make the queue's tables where they are not there, and have none of its jobs in them.
+    """Make the queue's tables if they are missing, and delete all jobs.
 
-    To truncate them would make a file anew for each table and index: a hundred times as much.
+    TRUNCATE would make a new file for each table and index, which takes a hundred times as long.
     """
     queue.migrate(connection)
     with connection.transaction():

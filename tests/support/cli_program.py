@@ -1,8 +1,8 @@
-"""The command line as a process of its own, for what is about signals and streams.
+"""The command line as a process of its own, for tests of signals and streams.
 
-Strategy: it is forked from a process that has loaded the package, see `other_process`, as to
-load it takes most of the time of such a test.  How the program is loaded, and how an interpreter
-ends, is for those tests that run `python -m skycore_async.cli`.
+Strategy: it is forked from a process that has loaded the package, see `other_process`, because
+loading takes most of the time of such a test.  Tests of how the program is loaded, and of how an
+interpreter ends, run `python -m skycore_async.cli` instead.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ class _Forked(subprocess.Popen[str]):
 
 
 def _reading(pipe: Any) -> IO[str]:
-    """Return what reads the text of a pipe, which is closed itself."""
+    """Return a text file that reads the pipe, and close the connection itself."""
     with pipe:
         return os.fdopen(os.dup(pipe.fileno()), encoding="utf-8")
 
 
 def _run(directory: Path, out: Connection, err: Connection, arguments: Sequence[str]) -> None:
-    """Be the program."""
+    """Run the program in the forked process."""
     for descriptor, pipe in ((1, out), (2, err)):
         os.dup2(pipe.fileno(), descriptor)
         pipe.close()

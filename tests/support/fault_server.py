@@ -7,10 +7,10 @@ Raw sockets, because no HTTP library can be made to misbehave in these ways.
 
 Rules:
 
-* Every request that was read whole is in `requests`: whatever the client made
-  of the answer, this is what the provider could have acted on.
+* Every complete request is in `requests`: the provider could have acted on it,
+  whatever the client made of the answer.
 * A step that waits ends when the client goes or the server stops; no step
-  sleeps for longer than it has to.
+  sleeps for longer than necessary.
 
 `FAULTS` and `GOOD` are the tables: a name, and what happens on the wire.
 """
@@ -65,7 +65,7 @@ class Send:
 
 @attrs.frozen
 class Reply:
-    """Send what this makes of the last request that was read whole on this connection."""
+    """Send the answer that this makes for the last complete request on this connection."""
 
     make: Callable[[bytes], bytes]
 

@@ -1,4 +1,4 @@
-"""The two sides of an inbox as processes of their own: who records postbacks, and who sends."""
+"""The two sides of an inbox, each a process: one records postbacks, one has the ledger open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intents, submissions and notifications for ledgers, around a clock that stands still."""
+"""Intents, submissions and notifications for tests of ledgers, with a clock that stands still."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = MessageState
 
 
 class Clock:
-    """Seconds since 1970, which pass where a test lets them."""
+    """Seconds since 1970, which pass only when a test says so."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -60,7 +60,7 @@ def notice(
     after: float = 1,
     history_id: str | None = None,
 ) -> Notification:
-    """Make the notification that says so, `after` seconds after noon."""
+    """Make the notification of this event, `after` seconds after noon."""
     code, status = what
     sender = f"<FROM>{from_}</FROM>" if from_ else ""
     sender += f"<HISTORYID>{history_id}</HISTORYID>" if history_id else ""
@@ -97,6 +97,6 @@ async def state_of(ledger: Ledger, key: str) -> MessageState | None:
 
 
 async def settle() -> None:
-    """Let every task come as far as it can, also those whose step is in a thread."""
+    """Let every task run as far as it can, also tasks that wait for a thread."""
     for _ in range(10):
         await anyio.lowlevel.checkpoint()

@@ -27,7 +27,7 @@ class KilledConnection:
         return getattr(self.connection, name)
 
     def execute(self, text: str, *values: object) -> Any:
-        """Run a statement, and end the process before it or after, where it is the one."""
+        """Run a statement; if it is the chosen one, kill the process before or after it."""
         is_it = self.is_pruning and text.startswith(self.statement)
         if is_it and not self.left and self.is_before:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Deliveries as rows of the tables in SQLite, for what reads those."""
+"""Deliveries as rows of the tables in SQLite, for tests of the code that reads the tables."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _MARKS = ", ".join("?" * len(NOTIFICATION.names))
 def insert(connection: Any, deliveries: Iterable[Delivery]) -> None:
     """Insert messages in this order, with their notifications.
 
-    A key that is there already, or will be for what is in doubt, gets a number.  Each has a
-    tracking id of its own, which all its notifications have.
+    A key that exists already, or that a message in doubt will have, gets a number.  Each message
+    has a tracking id of its own, which all its notifications have.
     """
     given = list(deliveries)
     keys = {each.key for each in given if each.state is MessageState.IN_DOUBT}

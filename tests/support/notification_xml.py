@@ -1,4 +1,4 @@
-"""Notifications as the API writes them, for processes that load no more than they must."""
+"""Notifications as the API writes them, for processes that import only what they need."""
 
 from __future__ import annotations
 

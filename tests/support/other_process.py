@@ -1,8 +1,8 @@
 """Processes beside that of the tests, which run a function and can be killed.
 
-Strategy: each is forked from one that has loaded the package once for all of them, as to load
-it takes a quarter of a second, and half a second with a worker's libraries.  What is around a
-test, as variables of the environment, is handed to each: the first was begun in another test.
+Strategy: each is forked from one process that has loaded the package for all of them, because
+loading takes a quarter of a second, and half a second with a worker's libraries.  That process was
+started by another test, so each fork gets the environment variables of its own test.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TIME_TO_END = 20  # seconds
 
 @attrs.frozen
 class OtherProcess:
-    """A process beside this one, and the pipe that its function has the other end of."""
+    """A process beside this one, and our end of the pipe to its function."""
 
     process: BaseProcess
     pipe: Connection

@@ -1,12 +1,9 @@
-"""Time that passes at once: the clock of the event loop that runs is put on.
+"""Time that passes at once: the clock of the running event loop is set forward.
 
-Strategy: a timeout is meant to be long and to cost a test nothing.  So the test waits until
-nothing moves any more, which a server knows, and has the time pass that the timeout takes.
+Strategy: a timeout should be long, and still cost a test no time.  So the test waits until
+nothing moves any more, which a server knows, and then lets the time of the timeout pass.
 
-Rules:
-
-* What is under way meanwhile sees the time pass as well, with all its timeouts.
-* The clock of uvloop cannot be put on: there the time passes, and nothing else is done.
+Rule: all other tasks see the time pass as well, with all their timeouts.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from skycore_async.runtime.event_loop import is_trios
 
 
 def pass_time(seconds: float) -> None:
-    """Have the running event loop's clock go on by some seconds."""
+    """Set the running event loop's clock forward by some seconds."""
     if is_trios():
         clock: Any = current_clock()
         object.__setattr__(clock, "offset", clock.offset + seconds)  # which is frozen

@@ -1,9 +1,9 @@
-"""A pooler between clients and a PostgreSQL, on loopback, as PgBouncer is one.
+"""A connection pooler between clients and PostgreSQL, on loopback, like PgBouncer.
 
-It names a process of its own to each client, and hands sessions of the server's out: one
-for as long as the client stays, or one for each transaction, the last used first.  It has one back
-`lag` seconds after its client has the answer.  One whose client left is closed, or, where nothing
-`is_reset` (PgBouncer's `server_reset_query` being empty), somebody else's, as it is.
+It tells each client a process id of its own, and lends it sessions of the server: one
+for as long as the client stays, or one for each transaction, the last used first.  A session is
+free again `lag` seconds after its client has the answer.  A session whose client left is closed;
+if nothing `is_reset` (PgBouncer's `server_reset_query` is empty), the next client gets it as is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def message(stream: Any) -> tuple[bytes, bytes]:
 
 
 class ServerSession:
-    """A session of the server's, and what it said of itself at the start."""
+    """A session of the server, and the parameters that the server sent at its start."""
 
     def __init__(self, host: str, user: str, database: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -86,13 +86,13 @@ class Pool:
         self._free: list[ServerSession] = []
 
     def take(self) -> ServerSession | None:
-        """Return a free session, the last used first; None where there is none in time."""
+        """Return a free session, the last used first; None if none is free in time."""
         if not self._room.acquire(timeout=self._patience):
             return None
         return self._free.pop() if self._free else ServerSession(*self._way)
 
     def parameters(self) -> bytes:
-        """Return what the server says at the start, as it was said first; nobody waits for it."""
+        """Return the server's start-up parameters, which are read only once."""
         if not self._parameters and (session := self.take()):
             self._parameters = session.parameters
             self.give(session)
@@ -114,7 +114,7 @@ class Pool:
 
 
 class Client(socketserver.StreamRequestHandler):
-    """One client: answered at the start, and then passed on by the transaction."""
+    """One client, whose start-up is answered here, and whose transactions are passed on."""
 
     disable_nagle_algorithm = True
 
@@ -154,7 +154,7 @@ class Client(socketserver.StreamRequestHandler):
             self.wfile.write(b"N")  # no TLS, and no GSSAPI
 
     def _answer(self, held: ServerSession) -> bytes:
-        """Pass the server's answer on, and return how the transaction is then."""
+        """Pass the server's answer on, and return the transaction status after it."""
         while True:
             kind, whole = message(held.stream)
             self.wfile.write(whole)

@@ -1,21 +1,20 @@
 """A disk whose power can be cut: what was not synced may be gone, torn or out of order.
 
-Strategy: a VFS for SQLite (apsw) that holds its files in memory, each as what
-a reader sees and as what is on the platter.  A write goes to the first alone;
-a sync brings the second up to it.  What a reader sees is in real files as well, for
-those who read them past SQLite.  When the power is cut, an image is taken of
-what a real disk could be left with: the platter, and of the writes since then
-any sectors, in any order.  The program that goes on does so on a machine which
-nobody will see again.
+Strategy: a VFS for SQLite (apsw) that holds two states of each file in memory: the one
+that readers see, and the one on the platter.  A write changes only the first; a sync
+copies it to the second.  The first is in real files as well, for readers that do not go
+through SQLite.  When the power is cut, an image is taken of what a real disk could have:
+the platter, and any sectors of the writes since the last sync, in any order.  The
+program runs on after that, but nobody sees what it does.
 
 Rules:
 
 * Nothing is promised that a disk does not promise: no safe overwrite, no
   atomic write, no order between writes.
 * A sync during which the power is cut has not happened.
-* What was removed may be back, until its directory is synced: as it is removed, where that is
-  asked for, or with the first sync of a journal or a log, as SQLite's own VFS has it.
-* There is no shared memory, so that WAL wants `locking_mode = EXCLUSIVE`.
+* A removed file may be back until its directory is synced: on removal, if SQLite asks for
+  that, or with the first sync of a journal or a log, as in SQLite's own VFS.
+* There is no shared memory, so WAL needs `locking_mode = EXCLUSIVE`.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class _Content:
 
     @classmethod
     def at(cls, path: Path) -> _Content:
-        """Take a file as it is, or make one."""
+        """Return the content of an existing file, or of a new one."""
         path.touch()
         content = path.read_bytes()
         descriptor = os.open(path, os.O_RDWR)
@@ -118,11 +117,11 @@ class Disk(apsw.VFS):
         self._removed: dict[str, _Content] = {}  # which may be back after a cut
 
     def cut_after(self, calls: int, cut: Callable[[], None]) -> None:
-        """Call `cut` instead of what would be the last of so many writes and syncs."""
+        """Call `cut` in place of the last of `calls` writes and syncs."""
         self._left, self._cut = calls, cut
 
     def fill_after(self, writes: int, *, lasts: int) -> None:
-        """Have no room for `lasts` writes and syncs, after so many."""
+        """After `writes` writes and syncs, be full for the next `lasts`."""
         self._room, self._is_full_for = writes, lasts
 
     def is_full(self) -> bool:
@@ -143,7 +142,7 @@ class Disk(apsw.VFS):
         }
 
     def sync_directory(self) -> None:
-        """Have what was removed gone for good."""
+        """Forget the removed files, so that no cut brings them back."""
         self._removed.clear()
 
     def tick(self) -> None:
@@ -157,7 +156,7 @@ class Disk(apsw.VFS):
         return self.connect_with(CHECKPOINT_EVERY)(path)
 
     def connect_with(self, pages: int) -> Callable[[str], Any]:
-        """Return what opens a database whose log is brought into it after so many pages."""
+        """Return a function that opens a database with a checkpoint every `pages` pages."""
 
         def connect(path: str) -> Any:
             connection = apsw.Connection(path, vfs=self.name)
@@ -168,7 +167,7 @@ class Disk(apsw.VFS):
         return connect
 
     def write_durably(self, file: IO[bytes], data: bytes, at: int) -> None:
-        """Write and sync what the ledger writes past SQLite, into its own file."""
+        """Write and sync the bytes that the ledger writes into its file without SQLite."""
         opened, same = os.fstat(file.fileno()), os.path.samestat
         (content,) = (one for one in self.files.values() if same(os.fstat(one.descriptor), opened))
         self._use_room()
@@ -278,6 +277,6 @@ class Careless:
 
 
 def write_out(image: Mapping[str, bytes], directory: Path) -> None:
-    """Write what a cut left into a directory of a real disk."""
+    """Write the image that a cut left into a directory of a real disk."""
     for name, content in image.items():
         (directory / PurePath(name).name).write_bytes(content)

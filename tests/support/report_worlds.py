@@ -1,6 +1,6 @@
-"""Messages, what the provider took of them, and the report that it makes: small worlds.
+"""Small worlds of messages, the provider's history of them, and the report that it makes.
 
-The provider knows what was billed, and is the oracle of what a ledger makes of its report.
+The provider knows what was billed, so it is the oracle for what a ledger settles by its report.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class History:
         return id_
 
     def report(self, since: float, until: float, *, made_at: float) -> list[ReportedMessage]:
-        """Return what a report lists that is made then, in seconds since 1970."""
+        """Return what a report lists that is made at `made_at`, in seconds since 1970."""
         return [
             row.shown
             for row in self.rows
@@ -120,7 +120,7 @@ async def send(
 ) -> list[Sending]:
     """Send messages one after the other, and return those that went out.
 
-    What was in doubt goes out again where it comes again.
+    A message that was in doubt goes out again if it is given again.
     """
     begun: list[Sending] = []
     for sending in sorted(sendings, key=lambda each: each.at):

@@ -1,7 +1,7 @@
-"""What sendSMS looks like on the wire, and what an answer means: one table for all tests.
+"""sendSMS on the wire, and the meaning of its answers: one table for all tests.
 
-The documents of the provider's page stand here word for word.  `ANSWERS` is the table of
-what an answer means, which is read from bytes, and served over sockets.
+The documents of the provider's page stand here word for word.  `ANSWERS` is the table of answers
+and their meanings; some tests parse its bytes, others serve them over sockets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PAGE_REQUEST = """<REQUEST>
     <TEXT>Hello Jerry, Greetings from Marc</TEXT>
 </REQUEST>"""
 
-# One line there is two on the page.
+# One line here is two lines on the page.
 PAGE_GET = (
     "https://secure.skycore.com/API/wxml/1.3/index.php?action=sendsms&api_key=Y6r74u6Br4hAVgrolveksjEiiu8yJX"
     "&to=15551234888&from=60856&text=Hello+Jerry%2C+Greetings+from+Marc"
@@ -69,7 +69,7 @@ def elements(document: str | bytes) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """An HTTP answer, and what it is to be read as."""
+    """An HTTP answer, and the outcome that it means."""
 
     body: bytes
     status: int = 200
@@ -343,7 +343,7 @@ ANSWERS = {
 
 
 def check(answer: Answer, outcome: Accepted | SkycoreError) -> None:
-    """Hold an outcome to what the table says of its answer."""
+    """Assert that an outcome is the one in the table for this answer."""
     assert type(outcome) is answer.outcome
     assert {name: getattr(outcome, name) for name in answer.fields} == answer.fields
     assert answer.text in str(outcome)

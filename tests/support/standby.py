@@ -1,7 +1,7 @@
-"""A server as whoever connects in the middle of a failover meets it: it takes no writes.
+"""A server that takes no writes, as a client finds it that connects in the middle of a failover.
 
-Sessions that begin meanwhile stay so, as connections to a standby do once the primary is
-reached again; those of before are cut.
+Sessions that begin meanwhile take no writes later either, like connections to a standby when the
+primary is back; earlier sessions are cut.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CUT = (
 
 @contextmanager
 def taking_no_writes(connection: Connection) -> Iterator[None]:
-    """Have the server of this connection be a standby to all others, from now until the end."""
+    """Make the server of this connection a standby for all others until the context ends."""
     connection.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
     try:
         connection.execute(_CUT)

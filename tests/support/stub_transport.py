@@ -1,4 +1,4 @@
-"""A transport of the tests' own, for what is about the client and not about transports.
+"""A transport for tests of the client, which are not about transports.
 
 It is no mock: it keeps the contract of `Transport`, and answers what it is told.
 """

@@ -1,4 +1,4 @@
-"""What a ledger held that knew a tracking id in one spelling only, and what is to become of it."""
+"""Rows of an old ledger that knew one spelling of a tracking id, and the result of migration."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 async def assert_are_one(ledger: Ledger) -> None:
-    """Compare a ledger that held these rows with what is to become of them."""
+    """Assert that a ledger that held these rows has what they must become."""
     for key, (tracking_id, _, about) in MESSAGES.items():
         delivery = await ledger.delivery(key=key)
         assert delivery is not None
@@ -102,7 +102,7 @@ OTHER |= {encoded: form for form, encoded in OTHER.items()}
 
 
 def notice_in_the_other_spelling(notification: Notification) -> Notification:
-    """Make the same notification again, its tracking id spelled otherwise where it can be."""
+    """Return the same notification, with the other spelling of its tracking id if it has one."""
     raw = notification.raw
     stamp = notification.timestamp
     assert stamp is not None

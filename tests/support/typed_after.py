@@ -1,4 +1,4 @@
-"""Somebody who answers a question only once something else has happened."""
+"""A user who answers a question only once something else has happened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class TypedAfter(io.BytesIO):
-    """What is typed, as the input of a command, once something has happened."""
+    """The input of a command, which is typed once something has happened."""
 
     def __init__(self, typed: bytes, happens: Callable[[], object]) -> None:
         super().__init__(typed)

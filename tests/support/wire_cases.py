@@ -1,8 +1,8 @@
-"""What a postback looks like on the wire, and what it means: one table for all tests.
+"""Postbacks on the wire, and their meaning: one table for all tests.
 
-Each case is a document and the notifications it stands for, in order.  The
-parser must read the document as these; whoever writes postbacks must write
-what is read as these.  The expected values carry no `raw`: compare through
+Each case is a document and its notifications, in order.  The parser must read
+the document as these notifications, and a document that the simulator writes for
+them must be read as the same.  The expected values have no `raw`: compare through
 `without_raw`.
 
 The first two are the provider's own examples, character for character.

@@ -1,4 +1,4 @@
-"""The package without any extra: core and client work, the rest names its extra.
+"""The package without any extra: core and client work, and the rest names its extra.
 
 A script and no test module, because it runs where only the required packages
 are installed.  `test_without_extras.py` runs it with the extras hidden.
@@ -61,12 +61,12 @@ async def send(base_url: str) -> str | None:
 
 
 def names_extra(action: str, extra: str, error: BaseException) -> None:
-    """Hold that an error names the pip install that cures it."""
+    """Assert that an error names the `pip install` that cures it."""
     assert f"pip install 'skycore-async[{extra}]'" in str(error), f"{action}: {error}"
 
 
 def main() -> None:
-    """Send, parse, and ask for what is not there."""
+    """Send, parse, and use what needs an extra."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Skycore) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         assert anyio.run(send, f"http://127.0.0.1:{server.server_port}/") == "SMS_12345"
@@ -76,7 +76,7 @@ def main() -> None:
     )
     assert isinstance(notification, skycore_async.SentNotification)
     found: dict[str, object] = {}
-    exec("from skycore_async import *", found)  # noqa: S102 - it can stand in no function
+    exec("from skycore_async import *", found)  # noqa: S102 - not allowed in a function
     assert {"SkycoreClient", "SQLiteLedger", "parse_postback"} <= found.keys()
     assert not found.keys() & PUBLIC.keys()
     assert dir(skycore_async)

@@ -1,12 +1,13 @@
-"""The account's list of who may not be sent to, and another ledger that shares it.
+"""The account's list of opt-outs, and another ledger that shares it.
 
-Strategy: another program has a ledger of its own, into which some of the account's postbacks
-go.  It runs whenever a world's process does, and ends with it.
+Strategy: another program has a ledger of its own, which gets some of the account's postbacks.
+It runs whenever a world's process does, and ends with it.
 
 Rules:
 
-* What one of the two hears, the other knows once both have looked, and at its next opening.
-* Each looks when there may be something to see, within a second, as it would by itself.
+* An opt-out that one ledger records is in the other once both have looked, and at its next
+  opening.
+* Each looks within a second of a change, as it would by itself.
 """
 
 from __future__ import annotations

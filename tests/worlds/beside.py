@@ -1,7 +1,7 @@
-"""The inbox beside a ledger: another process takes some of the postbacks in, whoever sends.
+"""The inbox beside a ledger, through which another process takes in some of the postbacks.
 
-Rule: that process runs whenever a world's does, also while that has its ledger closed, and
-ends with it.
+Rule: the other process runs whenever a world's process does, even while that process has its
+ledger closed, and ends with it.
 """
 
 from __future__ import annotations

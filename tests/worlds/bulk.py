@@ -2,8 +2,9 @@
 
 Rules:
 
-* A row whose message is in doubt, before and after, says so first, whatever else is said of it.
-* Where nothing gets through, it stops by itself, and leaves no more in doubt than it has to.
+* If a message is in doubt before and after the run, its row says so before anything else.
+* If nothing gets through, the command stops by itself, and leaves as few messages in doubt as it
+  can.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Those who use the package: they send, leave, send again, opt out.
+"""The callers of the package: they send, leave, send again, opt out.
 
-Rule: whatever they call may be left at any moment, by a scope or by a native cancellation,
-and nobody is told anything that the provider's books do not say.
+Rule: a caller may leave any call at any moment, by a scope or by a native cancellation, and no
+caller gets an outcome that the provider's books do not confirm.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a world is drawn from its seed.
 
-Strategy: each world has a bent of its own: how many keys share a number, whether its events
-stand in one span or in two that are far apart, how slow its disk is.  So what takes several
-odd things at once is likely in some worlds, and no world is made for it.
+Strategy: each world has settings of its own: how many keys share a number, whether its events
+are in one span of time or in two that are far apart, how slow its disk is.  So a fault that needs
+several odd things at once is likely in some worlds, and no world has to be made for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a world comes to its good end: everything once more, to a provider that behaves."""
+"""The end of a world: everything is sent once more, to a provider that behaves."""
 
 from __future__ import annotations
 

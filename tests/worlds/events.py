@@ -1,14 +1,14 @@
-"""What happens in a world, as values.
+"""The events of a world, as values.
 
-Strategy: a world is its settings and a list of events.  Each event stands by itself: a
-world without it is a world, too, in which less goes wrong.  So a world is made smaller by
-leaving events out, and written down as it is printed.
+Strategy: a world is its settings and a list of events.  No event needs another: without it, a
+world is still a world, in which less goes wrong.  So a world is made smaller by leaving events
+out, and a printed world can be read back.
 
 Rules:
 
-* Keys and numbers are small integers, `key_of` and `number_of` say what they are on the
+* Keys and numbers are small integers; `key_of` and `number_of` return them as they are on the
   wire.
-* Where nothing is said of a message, the provider takes it, answers at once, and posts
+* Unless an event says otherwise, the provider takes a message, answers at once, and posts
   that it was sent and delivered.
 * Times are in seconds from the beginning of the world.
 """

@@ -1,14 +1,14 @@
 """One process, from its start to its end or its crash, on asyncio or trio.
 
 Strategy: a process is a coroutine that is run by an event loop of its own, from the time
-at which the last one ended.  Its worker threads are steps of that loop: what is to be done
-in a thread is done at once, after a while that is drawn.
+at which the last process ended.  Its worker threads are steps of that loop: the work of a thread
+is one step, after a delay that is drawn.
 
 Rules:
 
-* A crash comes between two steps.  Then whatever still runs is cancelled, as at the end of
-  any event loop, on a machine that nobody sees any more.
-* What a thread does is done even where nobody waits for it any more.
+* A crash comes between two steps.  Then all tasks that still run are cancelled, as at the end of
+  any event loop; what they do then reaches neither the provider nor the next process.
+* The work of a thread is done even if nobody waits for it any more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The limiter of a process, of which is noted when it lets messages start."""
+"""The limiter of a process, which notes when messages start."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """An event loop for asyncio without a clock or a selector: time and order come from a seed.
 
-Strategy: whatever is ready is kept in an order that is the same in every process, and
-one of it is drawn for each step.  Where nothing is ready, time jumps to the next timer.
+Strategy: the callbacks that are ready are kept in an order that is the same in every process, and
+one is drawn for each step.  If none is ready, time jumps to the next timer.
 
 Rules:
 
-* The order in which things become ready is not asked: sets of tasks are walked by their
-  addresses.  A callback belongs to a task, and tasks are numbered as they are made.
+* The order in which callbacks become ready is ignored, because sets of tasks are iterated in the
+  order of their addresses.  A callback belongs to a task, and tasks are numbered as they are made.
 * A loop that has nothing to do and is not done would wait for ever, which is an error.
-* A crash ends it between two steps.  What was left is cancelled, as at the end of
-  `asyncio.run`, and takes what time it needs: nobody sees that any more.
+* A crash ends it between two steps.  The tasks that are left are cancelled, as at the end of
+  `asyncio.run`, and take the time they need: nothing sees them any more.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The disk of a process, and what a crash leaves on it.
 
-Strategy: each process has a directory of its own.  A crash copies what it leaves into the
-next one's, and the process that is gone ends on a machine that nobody will see again.
+Strategy: each process has a directory of its own.  A crash copies the files that it leaves into
+the next process's directory; what the old process still writes, nobody sees.
 
 Rules:
 
-* What a killed process has written is there.
-* Where the power is lost, of what was not synced any part may be there.
+* Everything that a killed process has written is there.
+* If the power is lost, any part of the data that was not synced may be there.
 """
 
 from __future__ import annotations

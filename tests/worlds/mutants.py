@@ -1,7 +1,7 @@
 """Mistakes put into a copy of the package, each of which worlds must find.
 
-`mutants.toml` has them.  One whose lines are not there any more, since the package has
-changed, is said not to apply: give it the lines that stand in their place.
+`mutants.toml` has them.  If the package has changed and the lines of a mistake are no longer
+there, it is reported as not applying: give it the lines that replaced them.
 """
 
 from __future__ import annotations

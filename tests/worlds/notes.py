@@ -1,7 +1,7 @@
-"""What is noted in a world while it lasts, for the rules to be held against.
+"""What is noted while a world runs, for `rules` to check.
 
-Rule: nothing is asked of the package here.  What was called, what came back and what the
-provider had billed by then is all there is.
+Rule: nothing here asks the package.  The notes have only the calls, what they returned, and what
+the provider had billed by then.
 """
 
 from __future__ import annotations

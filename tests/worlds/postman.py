@@ -1,4 +1,4 @@
-"""Who posts postbacks: one task, which waits for all that are to be posted."""
+"""Posts postbacks: one task, which waits for the next that is due."""
 
 from __future__ import annotations
 

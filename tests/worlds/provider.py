@@ -1,12 +1,11 @@
-"""The pretend provider: what it takes it bills, and what it bills is in its books.
+"""The pretend provider: it bills every message that it takes, and lists each bill in its books.
 
-Strategy: what is done with each attempt, and postbacks that are posted to the receiver of
-whichever process runs.  The books outlive every process, and are what all rules are held
-against.
+Strategy: the events say what it does with each attempt.  It posts postbacks to the receiver of
+whichever process runs.  The books outlive every process, and all rules are checked against them.
 
 Rules:
 
-* A message is known by its text, whatever number, key or id it goes by.
+* A message is identified by its text, whatever its number, key or id.
 * A postback that is not answered with 200 is posted again, a few times.
 """
 

@@ -1,10 +1,10 @@
-"""Other versions of Python, as far as a ledger could tell them apart.
+"""Other versions of Python, as far as they could matter to a ledger.
 
-Strategy: what shows a value (`repr`), and what hashes it, are another's in each process: one
-version shows a character that the other does not know yet, and escapes.
+Strategy: `repr` and hashes differ from process to process: one version of Python shows a
+character that the other does not know yet, and escapes.
 
-Rule: the first process has the first version of the package, whose digests of content were of
-what its Python showed.
+Rule: the first process has the first version of the package, whose digests of content were made
+from the `repr` of its Python.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The provider's sending report, written from its books, and read by whoever settles by it.
+"""The provider's sending report, written from its books, and read to settle doubts.
 
-Rule: it goes the way of a real one, from its first byte on: written in one of the provider's
-forms, and read by the package's own reader.  A report that breaks off says so.
+Rule: it is made of bytes, as a real report is: written in one of the provider's forms, and read by
+the package's own reader.  A report that breaks off says so.
 """
 
 from __future__ import annotations

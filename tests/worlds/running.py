@@ -1,7 +1,8 @@
 """Running worlds, one after the other, in this process.
 
-Strategy: the garbage collector looks seldom while worlds run.  What was frozen before, as the
-tests that pytest collected, stays so: to thaw it has every later look go through all of it.
+Strategy: the garbage collector runs seldom while worlds run.  Objects that were frozen before,
+such as the tests that pytest collected, stay frozen: else every later collection would go through
+all of them.
 """
 
 from __future__ import annotations

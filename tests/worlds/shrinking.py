@@ -1,8 +1,8 @@
-"""A world that breaks a rule, made as short as can be.
+"""Makes a world that breaks a rule as short as possible.
 
-Strategy: leave out what can be left out, in halves, then one by one, then parts of what is
-left, as long as the same kind of rule is broken.  As what is left out changes what is
-drawn for the rest, each world is tried with a few chances.
+Strategy: leave out events, first in halves, then one by one, then parts of the remaining events,
+as long as the same kind of rule is broken.  Since every change alters what is drawn for the rest,
+each world is tried with a few seeds of chance.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small worlds: those in which faults were found, and how a world is made small."""
+"""Small worlds in which faults were found, and how a world is made small."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The way of one process to the provider, which answers as it is told, or not at all.
+"""The transport of one process to the provider, which answers as the events say, or not at all.
 
-Rule: what a process had sent when it ended arrives all the same.
+Rule: a request that a process had sent when it ended still arrives.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A world: its processes one after the other, and what is found at its end.
 
 Strategy: one process runs until the events of the plan are over, or until a crash; then
-another goes on with what that left on the disk.  At the end the provider behaves, whatever
-was to be sent is given once more, as a user would after all that, and the rules are held
+another goes on with the files that the first left on the disk.  At the end the provider behaves,
+every message is sent once more, as a user would do after all that, and the rules are checked
 against the provider's books.
 """
 
