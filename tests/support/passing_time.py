@@ -3,7 +3,10 @@
 Strategy: a timeout should be long, and still cost a test no time.  So the test waits until
 nothing moves any more, which a server knows, and then lets the time of the timeout pass.
 
-Rule: all other tasks see the time pass as well, with all their timeouts.
+Rules:
+
+* All other tasks see the time pass as well, with all their timeouts.
+* The clock of uvloop cannot be set forward: there the real time passes, and the loop stands still.
 """
 
 from __future__ import annotations
