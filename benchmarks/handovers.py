@@ -141,7 +141,7 @@ RUNS: Final[tuple[tuple[str, Run, int], ...]] = (
     ("own calls: send_sms", functools.partial(_send, is_recorded=False), 76),
     ("own calls: send_sms, SQLiteLedger", functools.partial(_send, is_recorded=True), 187),
     ("own calls: a postback, SQLiteLedger", _receive, 105),
-    ("own calls: a row of skycore bulk", send_rows, 200),
+    ("own calls: a row of skycore bulk", send_rows, 203),
 )
 
 
