@@ -22,6 +22,15 @@ from .model import MessageState
 from .reader import SPAN, LedgerReader, Page, span_after
 
 
+@attrs.frozen
+class GetLastTurn(LongQuery[int]):
+    """The turn of the attempt that was begun last: it only ever grows; 0 without messages."""
+
+    def answer(self, store: LedgerReader) -> int:
+        """Return the answer of a store."""
+        return store.last_begun()
+
+
 @attrs.frozen(kw_only=True)
 class ListLines(LongQuery[Page[MessageLine]]):
     """A page of messages in one state beyond the id `after`, without their notifications."""

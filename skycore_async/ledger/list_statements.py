@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
+from .attempts import TURNS
 from .dialect import Dialect
 from .list_rows import BegunCount, EndedRow, MessageLine
 from .model import MessageState
@@ -56,6 +57,9 @@ class ListStatements:
             f" AND lower(events.raw) LIKE {value}"
         )
         self.last_id = f"SELECT coalesce(max(id), 0) FROM {dialect.schema}messages"
+        self.last_again = (
+            f"SELECT coalesce(max(turn), 0) FROM {dialect.schema}messages WHERE turn IS NOT NULL"
+        )
 
 
 class ListReader(ABC):
@@ -100,3 +104,8 @@ class ListReader(ABC):
     def last_id(self) -> int:
         """Return the greatest id of a message, 0 if there is none."""
         return int(self._execute(self._lists.last_id).fetchone()[0])
+
+    def last_begun(self) -> int:
+        """Return the turn of the attempt that was begun last; 0 without messages."""
+        again = int(self._execute(self._lists.last_again).fetchone()[0])
+        return max(TURNS * self.last_id(), again)

@@ -102,6 +102,10 @@ class LedgerReader(Protocol):
         """Return the greatest id of a message, 0 if there is none."""
         ...
 
+    def last_begun(self) -> int:
+        """Return the turn of the attempt that was begun last, see `attempts`; 0 without any."""
+        ...
+
     def notifications_of(self, ids: Collection[int]) -> dict[int, list[StoredNotification]]:
         """Return the notifications of messages, by the messages' ids."""
         ...

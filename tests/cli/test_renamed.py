@@ -23,6 +23,7 @@ from skycore_async.cli.bulk.run import Run
 from skycore_async.cli.commands.bulk import bulk
 from skycore_async.cli.ui import confirm
 from skycore_async.errors import LedgerError
+from skycore_async.ledger.list_commands import GetLastTurn
 from skycore_async.ledger.model import SendIntent
 from skycore_async.simulator import Simulator
 from tests.support.cli_program import program
@@ -227,13 +228,27 @@ def test_a_backup_of_its_ledger_is_none_that_knows(simulator: Simulator) -> None
     for dry in (["--dry-run"], []):
         done = run("promo.csv", *dry)
         assert (
-            "the ledger promo.db had 50 messages when campaign 'promo' was last sent with it, and"
-            " has 30 now"
+            "the ledger promo.db is an older one than campaign 'promo' was last sent with, as a"
+            " backup is"
         ) in done.stderr
     assert done.exit_code == 2
     assert simulator.billed == 50
     Path("lost.db").replace("promo.db")
     assert run("promo.csv").exit_code == 0
+    assert simulator.billed == len(ROWS)
+
+
+@pytest.mark.slow
+def test_a_backup_with_as_many_messages_is_none_that_knows(simulator: Simulator) -> None:
+    """In the backup the messages are not sent; they were begun again and sent since."""
+    assert run("promo.csv", "--base-url", "http://127.0.0.1:9").exit_code == 4
+    backup = back_up("promo.db")
+    assert run("promo.csv").exit_code == 0
+    Path("promo.db").unlink()
+    backup.rename("promo.db")
+    done = run("promo.csv")
+    assert done.exit_code == 2
+    assert "the ledger promo.db is an older one" in done.stderr
     assert simulator.billed == len(ROWS)
 
 
@@ -249,7 +264,7 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
     async def put_back(ledger: SQLiteLedger, intent: SendIntent, **more: Any) -> Any:
         if intent.to == "15551233060":
             # Noted every few seconds.
-            note((await ledger.summary()).total)
+            note(await ledger.run(GetLastTurn()))
             with (
                 closing(sqlite3.connect(backup)) as kept,
                 closing(sqlite3.connect("promo.db")) as to,
@@ -259,8 +274,8 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
 
     noting: list[CampaignNotes] = []
 
-    def note(count: int) -> None:
-        noting[0].note_messages(count)
+    def note(turn: int) -> None:
+        noting[0].note_last_turn(turn)
 
     class Noting(CampaignNotes):
         def __init__(self, *args: Any) -> None:
@@ -277,7 +292,7 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
     assert 30 < billed < len(ROWS)
     done = run("promo.csv")
     assert done.exit_code == 2
-    assert "and has 30 now" in done.stderr
+    assert "the ledger promo.db is an older one" in done.stderr
     assert simulator.billed == billed
 
 
@@ -292,7 +307,7 @@ def test_a_campaign_whose_first_message_takes_its_time_is_noted_as_sent(
 
     async def slow(ledger: SQLiteLedger, intent: SendIntent, **more: Any) -> Any:
         with anyio.move_on_after(0.05):
-            await note_regularly(ledger, noting[0].note_messages, sleep=sleep)
+            await note_regularly(ledger, noting[0].note_last_turn, sleep=sleep)
         return await begin(ledger, intent, **more)
 
     async def sleep(_seconds: float) -> None:

@@ -37,6 +37,7 @@ from skycore_async.ledger.attempts import turn_of
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.interface import Ledger
+from skycore_async.ledger.list_commands import GetLastTurn
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.opt_outs import OptOut
 from skycore_async.ledger.reader import LONG_PAGE
@@ -179,6 +180,16 @@ async def test_what_came_of_a_message_is_given_instead_of_beginning_it(
         submission.code,
         submission.info,
     )
+
+
+async def test_the_last_turn_grows_with_each_attempt(ledger: BaseLedger) -> None:
+    """A message that is begun again counts as one begun after all others."""
+    turns = [await ledger.run(GetLastTurn())]
+    for key in ("k", "l", "k"):
+        await sent(ledger, key, NOT_SENT)
+        turns.append(await ledger.run(GetLastTurn()))
+    assert turns[0] == 0
+    assert turns == sorted(set(turns))
 
 
 async def test_what_was_not_sent_is_begun_again(ledger: Ledger) -> None:

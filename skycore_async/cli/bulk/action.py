@@ -103,10 +103,12 @@ def _send_sample(options: BulkOptions, api_key: Secret, count: int) -> Exit:
 
 def _sent_before(options: BulkOptions, checked: CheckedFile) -> SentBefore | None:
     """Return what shows that messages may have been sent before that the ledger does not know."""
-    count = checked.known.messages
-    if count and checked.estimate.to_send and (older := find_older(options.place, count)):
-        return older
-    ledger_knows = count > 0
+    known = checked.known
+    if known.messages and checked.estimate.to_send:
+        older = find_older(options.place, known.last_turn)
+        if older is not None:
+            return older
+    ledger_knows = known.messages > 0
     if (database := options.database) is not None:
         ledger_knows = database.has_campaign(options.campaign_name)
     if not ledger_knows and (database is not None or options.known_ledger is not None):

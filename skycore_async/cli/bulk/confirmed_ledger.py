@@ -24,8 +24,8 @@ import attrs
 
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
+from ...ledger.list_commands import GetLastTurn
 from ...ledger.model import MessageState
-from ..ui.output import number_of
 
 _EVERY: Final = 2.0  # seconds between two notes
 
@@ -42,56 +42,57 @@ async def doubts_in(ledger: BaseLedger) -> Doubts:
 class LedgerCounts:
     """How many messages a ledger has, of all campaigns, and how many of them are in doubt.
 
+    `last_turn` is that of the attempt that was begun last.
     `doubts` are the attempts in doubt where the user is asked about them, and None elsewhere.
     """
 
     messages: int = 0
     in_doubt: int = 0
+    last_turn: int = 0
     doubts: Doubts | None = None
 
 
 @asynccontextmanager
 async def confirmed(
-    ledger: BaseLedger, known: LedgerCounts, note_messages: Callable[[int], object], *, name: str
+    ledger: BaseLedger, known: LedgerCounts, note_last_turn: Callable[[int], object], *, name: str
 ) -> AsyncIterator[None]:
-    """Send within this; `note_messages` is told how many messages the ledger has before and after.
+    """Send within this; `note_last_turn` is told the ledger's last turn before and after.
 
-    Raises LedgerError where the ledger has fewer messages than were `known`, since none is ever
-    removed from a ledger, or where it has other doubts.
+    Raises LedgerError where the ledger is an older one than the one that was `known`, or has other
+    doubts.
     """
-    has = (await ledger.summary()).total
-    if has < known.messages:
-        had = number_of(known.messages, "message")
+    turn = await ledger.run(GetLastTurn())
+    if turn < known.last_turn:
         raise LedgerError(
-            f"nothing was sent: {name} had {had} when it was read, and has {has:,} now, as it was"
-            " moved, removed or replaced meanwhile. Put that one back in its place, with those"
-            " beside it whose names begin with its own, and run the same command again"
+            f"nothing was sent: {name} was moved, removed or replaced after it was read, and lacks"
+            " messages now that it had then. Put that one back in its place, with those beside it"
+            " whose names begin with its own, and run the same command again"
         )
     if known.doubts is not None and not await doubts_in(ledger) <= known.doubts:
         raise LedgerError(
             "nothing was sent: more came into doubt while you were asked; run the same command"
             " again, which asks about that as well"
         )
-    note_messages(has)
+    note_last_turn(turn)
     yield
     with suppress(LedgerError):  # where it cannot be read, nobody knows
-        note_messages((await ledger.summary()).total)
+        note_last_turn(await ledger.run(GetLastTurn()))
 
 
 async def note_regularly(
     ledger: BaseLedger,
-    note_messages: Callable[[int], object],
+    note_last_turn: Callable[[int], object],
     *,
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
 ) -> None:
-    """Tell `note_messages` every few seconds how many messages the ledger has, until cancelled.
+    """Tell `note_last_turn` every few seconds the ledger's last turn, until cancelled.
 
-    So the note of a run that is killed misses no more than the last few seconds.  Of none it is
-    not told: the first message may be about to begin, and only at the end it is known that it
-    did not.
+    So the note of a run that is killed misses no more than the last few seconds.  While the
+    ledger has no message, nothing is told: the first one may be about to begin, and only at the
+    end it is known that it did not.
     """
     while True:
         await sleep(_EVERY)
         with suppress(LedgerError):  # the next message fails with it
-            if count := (await ledger.summary()).total:
-                await anyio.to_thread.run_sync(note_messages, count)
+            if turn := await ledger.run(GetLastTurn()):
+                await anyio.to_thread.run_sync(note_last_turn, turn)

@@ -1,14 +1,15 @@
 """Whether a ledger is an older one than the campaign was last sent with, as a backup.
 
-Strategy: how many messages the ledger has is noted beside the user's campaigns, every few seconds
-while a campaign is sent, and at the end.  No message is ever removed from a ledger.  So a ledger
-with fewer messages than noted is an older one, and does not know what was sent since.
+Strategy: the turn of the attempt that was begun last is noted beside the user's campaigns, every
+few seconds while a campaign is sent, and at the end.  Turns only grow, also where a message that
+was not sent is begun again.  So a ledger whose last turn is less than noted is an older one, and
+does not know what was sent since.
 
 Rules:
 
-* The number is noted for each campaign: what other campaigns sent with the ledger since does not
+* The turn is noted for each campaign: what other campaigns sent with the ledger since does not
   count.
-* Where the number cannot be noted, the run goes on; `earlier_campaigns` tells the user.
+* Where the turn cannot be noted, the run goes on; `earlier_campaigns` tells the user.
 """
 
 from __future__ import annotations
@@ -19,36 +20,33 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from ..ui.output import number_of
 from .earlier_campaigns import EarlierCampaign, opened
 from .place import PLACE, PLACE_COLUMNS, Place
 
 _TABLE: Final = f"""
-CREATE TABLE IF NOT EXISTS messages_had (
-    {PLACE_COLUMNS}, count INTEGER, PRIMARY KEY ({PLACE})
+CREATE TABLE IF NOT EXISTS last_turns (
+    {PLACE_COLUMNS}, turn INTEGER, PRIMARY KEY ({PLACE})
 ) WITHOUT ROWID
 """
-_HAD: Final = f"SELECT count FROM messages_had WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
+_NOTED: Final = f"SELECT turn FROM last_turns WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
 _FORGET_ORPHANS: Final = f"""
-DELETE FROM messages_had WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)
+DELETE FROM last_turns WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)
 """  # noqa: S608 - names of our own
 
 
-def note_messages(place: Place, count: int) -> None:
-    """Note how many messages the ledger of a campaign has."""
+def note_last_turn(place: Place, turn: int) -> None:
+    """Note the turn of the attempt that was begun last with the ledger of a campaign."""
     with suppress(OSError, sqlite3.Error), opened(_TABLE) as connection:
-        row = (*attrs.astuple(place), count)
-        connection.execute("INSERT OR REPLACE INTO messages_had VALUES (?, ?, ?, ?, ?, ?)", row)
+        row = (*attrs.astuple(place), turn)
+        connection.execute("INSERT OR REPLACE INTO last_turns VALUES (?, ?, ?, ?, ?, ?)", row)
         connection.execute(_FORGET_ORPHANS)
 
 
 @attrs.frozen(kw_only=True)
 class OlderLedger:
-    """A ledger that has fewer messages than when the campaign was last sent with it."""
+    """A ledger that is older than when the campaign was last sent with it."""
 
     place: Place
-    had: int
-    has: int
 
     @property
     def how_to_go_on(self) -> str:
@@ -63,9 +61,9 @@ class OlderLedger:
     def words(self) -> str:
         """Say which ledger it is, and what it does not know."""
         return (
-            f"the ledger {self.place.ledger_name} had {number_of(self.had, 'message')} when"
-            f" campaign {self.place.campaign!r} was last sent with it, and has {self.has:,} now,"
-            " as a backup does: what was sent since is not known to it, and would go out again"
+            f"the ledger {self.place.ledger_name} is an older one than campaign"
+            f" {self.place.campaign!r} was last sent with, as a backup is: what was sent since is"
+            " not known to it, and would go out again"
         )
 
 
@@ -73,10 +71,10 @@ class OlderLedger:
 SentBefore: TypeAlias = EarlierCampaign | OlderLedger
 
 
-def find_older(place: Place, count: int) -> OlderLedger | None:
-    """Return the ledger of a campaign, which has `count` messages, if it had more of them."""
+def find_older(place: Place, last_turn: int) -> OlderLedger | None:
+    """Return the ledger of a campaign, if an attempt was begun with it after `last_turn`."""
     with suppress(OSError, sqlite3.Error), opened(_TABLE) as connection:
-        found = connection.execute(_HAD, attrs.astuple(place)).fetchone()
-        if found is not None and count < found[0]:
-            return OlderLedger(place=place, had=found[0], has=count)
+        found = connection.execute(_NOTED, attrs.astuple(place)).fetchone()
+        if found is not None and last_turn < found[0]:
+            return OlderLedger(place=place)
     return None

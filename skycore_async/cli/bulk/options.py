@@ -214,7 +214,7 @@ class BulkOptions:
             resends_once=self.resends_once,
             settle=settle,
             known=known,
-            note_messages=notes.note_messages,
+            note_last_turn=notes.note_last_turn,
             listening=self.listening,
             start=self.start,
             hours=self.hours or ANY_TIME,

@@ -23,6 +23,7 @@ import anyio
 
 from ...errors import LedgerError
 from ...ledger.base import BaseLedger
+from ...ledger.list_commands import GetLastTurn
 from ...ledger.model import MessageState, SendIntent
 from ...ledger.sqlite.opt_out_list import OptOutCheck
 from ...ledger.sqlite.read_only import looked_at
@@ -62,6 +63,7 @@ async def survey_by_ledger(
     """
     async with looked_at(path, alone=alone) as ledger:
         summary = await ledger.summary()
+        last_turn = await ledger.run(GetLastTurn())
         doubts = await doubts_in(ledger) if resend_in_doubt and not resends_once else None
         await _show_all(
             ledger,
@@ -73,7 +75,9 @@ async def survey_by_ledger(
             is_opted_out=is_opted_out,
         )
     in_doubt = summary.states.get(MessageState.IN_DOUBT, 0)
-    return LedgerCounts(messages=summary.total, in_doubt=in_doubt, doubts=doubts)
+    return LedgerCounts(
+        messages=summary.total, in_doubt=in_doubt, last_turn=last_turn, doubts=doubts
+    )
 
 
 async def survey_by_database(

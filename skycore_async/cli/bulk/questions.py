@@ -17,7 +17,7 @@ from ..ui.output import fail, number_of, say
 from .confirmed_ledger import LedgerCounts
 from .earlier_campaigns import EarlierCampaign, note_none_sent, note_sent
 from .estimate import Estimate
-from .older_ledger import SentBefore, note_messages
+from .older_ledger import SentBefore, note_last_turn
 from .place import Place
 from .resemblance import Sketch
 from .settle_first import is_to_settle
@@ -87,7 +87,7 @@ class CampaignNotes:
         self._place = place
         self._new = new
         self._is_first: bool | None = None  # None while nothing is noted
-        self._most = 0  # messages that the ledger had so far
+        self._last_turn = 0  # the greatest that the ledger had so far
 
     def note_first_message(self) -> None:
         """Note that the campaign begins to send: call this before each message.
@@ -100,16 +100,16 @@ class CampaignNotes:
                 raise LedgerError(_refusal(noted))
             self._is_first = noted
 
-    def note_messages(self, count: int) -> None:
-        """Note how many messages the ledger has, once the campaign has begun.
+    def note_last_turn(self, turn: int) -> None:
+        """Note the ledger's last turn, once the campaign has begun.
 
-        Where it has none, the first message has not begun after all: that note is taken back.
-        Where it has fewer than before, an older ledger was put in its place: nothing is noted.
+        If it is 0, the first message has not begun after all: that note is taken back.  If it is
+        less than before, an older ledger was put in its place: nothing is noted.
         """
-        is_older, self._most = count < self._most, max(count, self._most)
+        is_older, self._last_turn = turn < self._last_turn, max(turn, self._last_turn)
         if self._is_first is not None and not is_older:
-            note_messages(self._place, count)
-            if self._is_first and not count:
+            note_last_turn(self._place, turn)
+            if self._is_first and not turn:
                 note_none_sent(self._place)
 
 

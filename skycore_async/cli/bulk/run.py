@@ -136,7 +136,7 @@ class Run:
                     ),
                 ),
                 SQLiteLedger(path) as ledger,
-                confirmed(ledger, options.known, options.note_messages, name=str(path)),
+                confirmed(ledger, options.known, options.note_last_turn, name=str(path)),
                 sharing(ledger, options.opt_outs, name=options.ledger_name) as telling,
                 _receiving(ledger, telling, options.listening, name=str(path)),
                 options.client_over(ledger, self._counters.throttle) as client,
@@ -151,7 +151,7 @@ class Run:
                         self._break_off = settling.cancel
                         await settle_first(client)
                 beside.start_soon(show)
-                beside.start_soon(note_regularly, ledger, options.note_messages)
+                beside.start_soon(note_regularly, ledger, options.note_last_turn)
                 if options.listening is not None:
                     beside.start_soon(count_awaited, ledger, self._counters)
                 await self._send_all(client, ledger, options)

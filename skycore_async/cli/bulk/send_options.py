@@ -36,7 +36,7 @@ class SendOptions:
     resends_once: bool = False
     known: LedgerCounts  # what the ledger had when the user confirmed
     # Called every few seconds, and at the end, with how many messages the ledger has.
-    note_messages: Callable[[int], object] = lambda _count: None
+    note_last_turn: Callable[[int], object] = lambda _turn: None
     settle: bool = False
     listening: Listening | None = None
     start: datetime | None = None

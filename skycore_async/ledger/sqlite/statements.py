@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from ...protocol.numbers import MOST_WITHIN_COUNTRY, SHORTEST
-from ..attempts import TURNS
 from ..columns import ACCEPTANCE, INTENT, NOTIFICATION, OUTCOME, Columns
 from ..counts import KIND
 from ..model import Submission
@@ -189,12 +188,11 @@ UPDATE: Final = (
     f"UPDATE messages SET {', '.join(f'{name} = ?' for name in MESSAGE.names[1:])} WHERE id = ?"
 )
 
-# The turn of the last attempt, as `attempts.turn_of`.
-_LAST_AGAIN: Final = "coalesce((SELECT max(turn) FROM messages WHERE turn IS NOT NULL), 0)"
-LAST_TURN: Final = (
-    f"SELECT max({TURNS} * coalesce((SELECT max(id) FROM messages), 0), {_LAST_AGAIN})"
+# With the last turn of messages that were begun again, see `attempts.turn_of`.
+INSERTED: Final = (
+    "SELECT changes(), last_insert_rowid(),"
+    " coalesce((SELECT max(turn) FROM messages WHERE turn IS NOT NULL), 0)"
 )
-INSERTED: Final = f"SELECT changes(), last_insert_rowid(), {_LAST_AGAIN}"
 
 # Sending reports.
 UPDATE_ATTEMPT: Final = "UPDATE attempts SET state = ?, history_id = ? WHERE id = ?"

@@ -139,11 +139,6 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         self.last_turn.take(before=last, last=last + count)
         return range(last + 1, last + 1 + count)
 
-    def last_begun(self) -> int:
-        """Return the last turn of all that was begun so far."""
-        (last,) = self._one(statements.LAST_TURN)
-        return int(last)
-
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
         self._over(

@@ -1,14 +1,20 @@
-"""How many messages a ledger has, as it is noted while a bulk send goes on."""
+"""The last turn of a ledger, as it is noted while a bulk send goes on."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import pytest
 
 from skycore_async import MemoryLedger
 from skycore_async.cli.bulk.confirmed_ledger import note_regularly
 from skycore_async.errors import LedgerError
-from skycore_async.ledger.model import Summary
+from skycore_async.ledger.attempts import TURNS
+from skycore_async.ledger.commands import LedgerCommand
+from skycore_async.ledger.list_commands import GetLastTurn
 from tests.support.ledger_cases import intent
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.anyio
 
@@ -22,10 +28,10 @@ class Unreadable(MemoryLedger):
 
     is_readable = True
 
-    async def summary(self) -> Summary:
-        if not self.is_readable:
+    async def run(self, command: LedgerCommand[T]) -> T:
+        if not self.is_readable and isinstance(command, GetLastTurn):
             raise LedgerError("it cannot be read")
-        return await super().summary()
+        return await super().run(command)
 
 
 async def test_it_is_noted_every_few_seconds() -> None:
@@ -43,4 +49,4 @@ async def test_it_is_noted_every_few_seconds() -> None:
     async with Unreadable() as ledger:
         with pytest.raises(EndOfTest):
             await note_regularly(ledger, noted.append, sleep=sleep)
-    assert noted == [1, 3]
+    assert noted == [TURNS, 3 * TURNS]
