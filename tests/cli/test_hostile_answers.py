@@ -108,7 +108,7 @@ def test_one_function_prints_what_people_read() -> None:
         ("output.py", "join(lines)"),  # which a caller made fit
         ("post_sample.py", "body"),  # the package's own
         ("opt_out_list.py", "text"),  # digits and times
-        ("action.py", "\\r"),
+        ("check.py", "\\r"),
         ("listen.py", "line"),  # each field of which is printable
     }
     for path in Path(skycore_async.cli.__file__).parent.rglob("*.py"):

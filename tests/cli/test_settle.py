@@ -364,9 +364,9 @@ def test_help_says_what_a_report_shows_and_the_exit_codes_in_order() -> None:
     """The margin, who is believed, and which code is the one where several could be."""
     said = " ".join(CliRunner().invoke(skycore, ["settle", "--help"]).stdout.split())
     assert "has to lie 300 seconds inside that" in said
-    assert "The time of the file makes it no younger" in said
-    order = ("2 wrong usage", "3 Skycore refused", "5 something is in doubt still", "1 nothing")
-    codes = said[said.index("Exit codes: of these the first that is so") :]
+    assert "The time of the file cannot show that the report is younger" in said
+    order = ("2 wrong usage", "3 Skycore refused", "5 something is still in doubt", "1 nothing")
+    codes = said[said.index("Exit codes: of these the first that applies") :]
     places = [codes.index(each) for each in order]
     assert places == sorted(places)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
@@ -33,4 +34,5 @@ def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_nothing_starts_before_a_time_that_clocks_skip(given: str, found: str) -> None:
     """They are put forward from 2 to 3, and half past 2 is no half past 1."""
-    assert StartTime().convert(given, None, None).isoformat() == found
+    # Python 3.13 names the same time with the other offset.
+    assert StartTime().convert(given, None, None) == datetime.fromisoformat(found)
