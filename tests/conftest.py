@@ -56,6 +56,7 @@ MEASURED_ON_TRIO = (
     "tests/unit/",
     "tests/network/test_cancelling.py",
     "tests/network/test_direct.py",
+    "tests/network/test_event_loops.py",
     "tests/network/test_fault_matrix.py",
 )
 
