@@ -211,6 +211,18 @@ def test_a_ledger_that_was_made_anew_is_none_that_knows(sent: Simulator) -> None
     assert sent.billed == len(ROWS)
 
 
+def made_notes(monkeypatch: pytest.MonkeyPatch) -> list[CampaignNotes]:
+    """Return a list that gets the notes of each run."""
+    made: list[CampaignNotes] = []
+
+    def make(*args: Any) -> CampaignNotes:
+        made.append(CampaignNotes(*args))
+        return made[-1]
+
+    monkeypatch.setattr(action, "CampaignNotes", make)
+    return made
+
+
 def back_up(ledger: str) -> Path:
     with closing(sqlite3.connect(ledger)) as shell:
         shell.execute("VACUUM INTO 'backup.db'")
@@ -264,7 +276,7 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
     async def put_back(ledger: SQLiteLedger, intent: SendIntent, **more: Any) -> Any:
         if intent.to == "15551233060":
             # Noted every few seconds.
-            note(await ledger.run(GetLastTurn()))
+            noting[0].note_last_turn(await ledger.run(GetLastTurn()))
             with (
                 closing(sqlite3.connect(backup)) as kept,
                 closing(sqlite3.connect("promo.db")) as to,
@@ -272,18 +284,8 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
                 kept.backup(to)
         return await begin(ledger, intent, **more)
 
-    noting: list[CampaignNotes] = []
-
-    def note(turn: int) -> None:
-        noting[0].note_last_turn(turn)
-
-    class Noting(CampaignNotes):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            noting.append(self)
-
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(action, "CampaignNotes", Noting)
+        noting = made_notes(meanwhile)
         meanwhile.setattr(SQLiteLedger, "begin", put_back)
         done = run("promo.csv", "--in-flight", "1")
     assert done.exit_code == 4
@@ -313,15 +315,8 @@ def test_a_campaign_whose_first_message_takes_its_time_is_noted_as_sent(
     async def sleep(_seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
 
-    noting: list[CampaignNotes] = []
-
-    class Noting(CampaignNotes):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            noting.append(self)
-
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(action, "CampaignNotes", Noting)
+        noting = made_notes(meanwhile)
         meanwhile.setattr(SQLiteLedger, "begin", slow)
         assert run("promo.csv", "--limit", "60").exit_code == 0
     assert simulator.billed == 60

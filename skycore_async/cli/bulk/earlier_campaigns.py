@@ -40,7 +40,7 @@ from ...ledger.earlier_names import earlier_name
 from ...runtime.private_files import PRIVATE
 from ...runtime.user_files import user_file
 from ..ui.output import say
-from .place import PLACE, PLACE_COLUMNS, Place, absolute_path
+from .place import AT_PLACE, PLACE, PLACE_COLUMNS, Place, absolute_path, forget_orphans
 from .resemblance import Sketch
 
 _NAME: Final = "campaigns.db"
@@ -84,16 +84,12 @@ _FORGET_OLD: Final = """
 DELETE FROM campaigns
 WHERE begun < (SELECT begun FROM campaigns ORDER BY begun DESC LIMIT 1 OFFSET ?)
 """
-_FORGET_ORPHANS: Final = tuple(
-    f"DELETE FROM {table} WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)"  # noqa: S608
-    for table in ("sent", "sketched_keys")
-)
+_FORGET_ORPHANS: Final = tuple(map(forget_orphans, ("sent", "sketched_keys")))
 _FORGET_UNSENT: Final = f"""
-DELETE FROM campaigns
-WHERE ({PLACE}) = (?, ?, ?, ?, ?) AND ({PLACE}) NOT IN (SELECT {PLACE} FROM sent)
+DELETE FROM campaigns {AT_PLACE} AND ({PLACE}) NOT IN (SELECT {PLACE} FROM sent)
 """  # noqa: S608 - names of our own
-_FORGET_SENT: Final = f"DELETE FROM sent WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
-_HAS_SENT: Final = f"SELECT 1 FROM sent WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608
+_FORGET_SENT: Final = f"DELETE FROM sent {AT_PLACE}"  # noqa: S608 - names of our own
+_HAS_SENT: Final = f"SELECT 1 FROM sent {AT_PLACE}"  # noqa: S608 - names of our own
 
 
 @attrs.frozen(kw_only=True)

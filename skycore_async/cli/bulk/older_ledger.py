@@ -21,17 +21,15 @@ from typing import Final, TypeAlias
 import attrs
 
 from .earlier_campaigns import EarlierCampaign, opened
-from .place import PLACE, PLACE_COLUMNS, Place
+from .place import AT_PLACE, PLACE, PLACE_COLUMNS, Place, forget_orphans
 
 _TABLE: Final = f"""
 CREATE TABLE IF NOT EXISTS last_turns (
     {PLACE_COLUMNS}, turn INTEGER, PRIMARY KEY ({PLACE})
 ) WITHOUT ROWID
 """
-_NOTED: Final = f"SELECT turn FROM last_turns WHERE ({PLACE}) = (?, ?, ?, ?, ?)"  # noqa: S608 - names of our own
-_FORGET_ORPHANS: Final = f"""
-DELETE FROM last_turns WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)
-"""  # noqa: S608 - names of our own
+_NOTED: Final = f"SELECT turn FROM last_turns {AT_PLACE}"  # noqa: S608 - names of our own
+_FORGET_ORPHANS: Final = forget_orphans("last_turns")
 
 
 def note_last_turn(place: Place, turn: int) -> None:

@@ -13,6 +13,7 @@ PLACE: Final = "directory, address, ledger, in_database, campaign"
 PLACE_COLUMNS: Final = (
     "directory TEXT, address TEXT, ledger TEXT, in_database INTEGER, campaign TEXT"
 )
+AT_PLACE: Final = f"WHERE ({PLACE}) = (?, ?, ?, ?, ?)"
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +59,11 @@ class Place:
                 f" begin with its own, and add {self.as_options}"
             )
         return f"to go on with that campaign, add {self.as_options}"
+
+
+def forget_orphans(table: str) -> str:
+    """Return the statement that deletes a table's rows whose campaign is remembered no more."""
+    return f"DELETE FROM {table} WHERE ({PLACE}) NOT IN (SELECT {PLACE} FROM campaigns)"  # noqa: S608
 
 
 def absolute_path(path: str | Path) -> str:

@@ -45,6 +45,22 @@ def backup_of(path: Path) -> Path:
     return path.with_name("backup.db")
 
 
+def before_each_commit(do: Callable[[], None]) -> Callable[[str], Any]:
+    """Return a `connect` whose connections call `do` before they commit."""
+
+    class Calling:
+        def __init__(self, path: str) -> None:
+            self._inner = connect(path)
+            self.close = self._inner.close
+
+        def execute(self, statement: str, values: Any = (), /) -> Any:
+            if statement == "COMMIT":
+                do()
+            return self._inner.execute(statement, values)
+
+    return Calling
+
+
 def written_anew(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as shell:
         shell.execute("VACUUM INTO ?", (str(backup_of(path)),))
@@ -129,17 +145,11 @@ async def test_what_was_written_over_meanwhile_is_not_acknowledged(path: Path) -
 
     is_overwriting = False
 
-    class Overwriting:
-        def __init__(self, path: str) -> None:
-            self._inner = connect(path)
-            self.close = self._inner.close
+    def overwrite() -> None:
+        if is_overwriting:
+            copied_over(path)
 
-        def execute(self, statement: str, values: Any = (), /) -> Any:
-            if is_overwriting and statement == "COMMIT":
-                copied_over(path)
-            return self._inner.execute(statement, values)
-
-    async with SQLiteLedger(path, connect=Overwriting) as ledger:
+    async with SQLiteLedger(path, connect=before_each_commit(overwrite)) as ledger:
         await ledger.begin(intent("c"))
         is_overwriting = True
         with pytest.raises(LedgerError, match="was written over while it was open"):
@@ -232,17 +242,11 @@ async def test_what_could_not_be_committed_is_not_missed(path: Path) -> None:
     """The next message has the turn of that which was not begun."""
     is_failing = False
 
-    class Failing:
-        def __init__(self, path: str) -> None:
-            self._inner = connect(path)
-            self.close = self._inner.close
+    def fail() -> None:
+        if is_failing:
+            raise sqlite3.OperationalError("disk I/O error")
 
-        def execute(self, statement: str, values: Any = (), /) -> Any:
-            if is_failing and statement == "COMMIT":
-                raise sqlite3.OperationalError("disk I/O error")
-            return self._inner.execute(statement, values)
-
-    async with SQLiteLedger(path, connect=Failing) as ledger:
+    async with SQLiteLedger(path, connect=before_each_commit(fail)) as ledger:
         await ledger.begin(intent("a"))
         is_failing = True
         with pytest.raises(LedgerError, match="disk I/O error"):
