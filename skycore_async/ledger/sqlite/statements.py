@@ -1,7 +1,12 @@
 """The statements that change the tables in SQLite, or find what settles a doubt.
 
-Rule: they run over rows of VALUES, see `rows`.  The values of an intent or an outcome have the
-names of their columns.
+Rules:
+
+* They run over rows of VALUES, see `rows`.  The values of an intent or an outcome have the names
+  of their columns.
+* What writes many rows says OR FAIL.  Else SQLite copies each page before it changes it, into a
+  temporary file once that is 64 kB, to be able to undo the one statement; and whoever runs these
+  undoes the whole transaction anyway.
 """
 
 from __future__ import annotations
@@ -35,7 +40,8 @@ _IS_NOT_OUT_BY_NAME: Final = " AND ".join(
 def _insert(*conditions: str, names: tuple[str, ...] = ()) -> str:
     return (
         f"{_given(*INTENT.names, *names)}"
-        f" INSERT INTO messages ({INTENT.listed}, state) SELECT {INTENT.listed}, 'sending'"
+        f" INSERT OR FAIL INTO messages ({INTENT.listed}, state)"
+        f" SELECT {INTENT.listed}, 'sending'"
         f" FROM given WHERE {' AND '.join(('key IS NOT NULL', *conditions))}"
         " ON CONFLICT (key) DO NOTHING"
     )
@@ -120,12 +126,13 @@ def _as_given(columns: Columns[Submission]) -> str:
 # Any outcome, when it came, and the id of its message.
 _ENDED: Final = (*OUTCOME.names, "ended_at")
 END: Final = (
-    f"{_given(*_ENDED, 'id')} UPDATE messages SET {_as_given(OUTCOME)}, ended_at = given.ended_at"
+    f"{_given(*_ENDED, 'id')}"
+    f" UPDATE OR FAIL messages SET {_as_given(OUTCOME)}, ended_at = given.ended_at"
     " FROM given WHERE messages.id = given.id"
 )
 END_ONE: Final = f"UPDATE messages SET {', '.join(f'{name} = ?' for name in _ENDED)} WHERE id = ?"
 SUBMIT: Final = (
-    f"INSERT INTO submissions (tracking_id, message, recipient) {ROWS}"
+    f"INSERT OR FAIL INTO submissions (tracking_id, message, recipient) {ROWS}"
     " ON CONFLICT (tracking_id) DO UPDATE SET message = excluded.message"
 )
 # The usual outcome: the message is accepted, and no notification came before.  A message that is
@@ -133,7 +140,7 @@ SUBMIT: Final = (
 # checked once.
 ACCEPT: Final = (
     f"{_given(*ACCEPTANCE.names, 'key')}"
-    f" UPDATE messages SET state = 'accepted', {_as_given(ACCEPTANCE)}, ended_at = ?"
+    f" UPDATE OR FAIL messages SET state = 'accepted', {_as_given(ACCEPTANCE)}, ended_at = ?"
     f" FROM given WHERE messages.key = given.key AND {_IS_USUAL}"
     f" AND NOT {_has_own('given.plain_id')}"
     f" AND NOT (EXISTS ({_UNMATCHED}) AND {_has_other('messages.recipient')})"
@@ -146,12 +153,12 @@ _OF_ACCEPTED: Final = (
 )
 ACCEPTED: Final = f"{_NAMED} SELECT given.key, given.plain_id {_OF_ACCEPTED}"
 SUBMIT_ACCEPTED: Final = (
-    f"{_NAMED} INSERT INTO submissions (tracking_id, message, recipient)"
+    f"{_NAMED} INSERT OR FAIL INTO submissions (tracking_id, message, recipient)"
     f" SELECT given.plain_id, id, recipient {_OF_ACCEPTED} ON CONFLICT (tracking_id) DO NOTHING"
 )
 RECORD: Final = (
     f"{_given(*NOTIFICATION.names, 'former')}"
-    f" INSERT INTO events ({NOTIFICATION.listed}) SELECT {NOTIFICATION.listed}"
+    f" INSERT OR FAIL INTO events ({NOTIFICATION.listed}) SELECT {NOTIFICATION.listed}"
     " FROM given WHERE identity IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM events AS known WHERE known.identity = former)"
     " ON CONFLICT (identity) DO NOTHING"
@@ -161,12 +168,12 @@ NOTED: Final = (
     " JOIN submissions ON tracking_id = column1"
 )
 NOTE: Final = (
-    f"INSERT INTO submissions (tracking_id, recipient) {ROWS}"
+    f"INSERT OR FAIL INTO submissions (tracking_id, recipient) {ROWS}"
     " ON CONFLICT (tracking_id) DO UPDATE SET recipient = excluded.recipient"
     " WHERE submissions.recipient IS NULL"
 )
 PROGRESS: Final = (
-    "UPDATE messages SET state = column1, reason = column2,"
+    "UPDATE OR FAIL messages SET state = column1, reason = column2,"
     " history_id = coalesce(column3, history_id) FROM (VALUES {}) WHERE id = column4"
 )
 PROGRESS_ONE: Final = (
@@ -177,7 +184,7 @@ NAMES: Final = f"SELECT id, key, plain_id, {KIND} FROM (VALUES {{}}) JOIN messag
 # Counts; see the module `counts`.
 KINDS: Final = f"SELECT {KIND} FROM (VALUES {{}}) JOIN messages ON id = column1"
 COUNT: Final = (
-    f"INSERT INTO counts (state, code, reason, settled_by, messages) {ROWS}"
+    f"INSERT OR FAIL INTO counts (state, code, reason, settled_by, messages) {ROWS}"
     " ON CONFLICT (state, code, reason, settled_by)"
     " DO UPDATE SET messages = messages + excluded.messages"
 )

@@ -142,7 +142,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     def insert_attempts(self, attempts: Sequence[EarlierAttempt]) -> None:
         """Insert attempts of messages that are begun again."""
         self._over(
-            f"INSERT INTO attempts ({NEW_ATTEMPT.listed}) {statements.ROWS}",
+            f"INSERT OR FAIL INTO attempts ({NEW_ATTEMPT.listed}) {statements.ROWS}",
             list(map(NEW_ATTEMPT.row, attempts)),
         )
 

@@ -11,6 +11,7 @@ import pytest
 from skycore_async.ledger.commands import Begin, Finish
 from skycore_async.ledger.model import MessageState, SendIntent, Submission
 from skycore_async.ledger.opt_outs import OptOut
+from skycore_async.ledger.sqlite import statements
 from skycore_async.ledger.sqlite.schema import migrate
 from skycore_async.ledger.sqlite.store import SQLiteStore
 
@@ -60,6 +61,21 @@ def test_a_name_within_the_country_counts_from_when_it_is_said(name: str) -> Non
         assert store.insert_new([_begin("after")]) == set()
         assert SQLiteStore(connection).insert_new([_begin("opened again")]) == set()
         assert store.insert_new([_begin("to any", ignore_opt_out=True)]) == {"to any"}
+
+
+def test_what_writes_many_rows_does_not_copy_the_pages_before() -> None:
+    """Each statement over rows that writes says OR FAIL, as a group is rolled back as a whole."""
+    writing = re.compile(r"(?<!DO )\b(?:INSERT|UPDATE)\b(?: OR FAIL)?")
+    said = {
+        name: writing.findall(text)
+        for name, text in vars(statements).items()
+        if isinstance(text, str) and "VALUES {}" in text
+    }
+    assert {verb for verbs in said.values() for verb in verbs} == {
+        "INSERT OR FAIL",
+        "UPDATE OR FAIL",
+    }
+    assert {"INSERT", "ACCEPT", "RECORD", "PROGRESS", "COUNT"} <= {*filter(said.get, said)}
 
 
 def _begin(key: str, *, ignore_opt_out: bool = False) -> Begin:
