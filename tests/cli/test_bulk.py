@@ -31,6 +31,7 @@ from click.testing import CliRunner, Result
 from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk import action, questions
 from skycore_async.cli.bulk.estimate import Survey
+from skycore_async.cli.bulk.files import has_name
 from skycore_async.cli.bulk.progress import BulkCounters, End, account, exit_code, show_plain
 from skycore_async.cli.bulk.rejects import Rejects
 from skycore_async.cli.commands.bulk import bulk
@@ -934,6 +935,42 @@ def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
     done = run(*args, "--campaign", "promo", typed=SAMPLE.encode("utf-16"))
     assert json.loads(done.stdout)["accepted"] == 2
     assert (Path("promo.db").exists(), Path("promo.rejects.csv").exists()) == (True, True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there are no names of descriptors")
+def test_a_pipe_of_a_shell_has_no_name(simulator: Simulator) -> None:
+    """It has another number in the next run, under which all would be sent and billed again."""
+    for wanted in (None, 2, 0):
+        given, taken = os.pipe()
+        os.write(taken, SAMPLE.encode())
+        os.close(taken)
+        if wanted is None:
+            done = run(f"/dev/fd/{given}", "--text", "Hi {name}", "--ledger", "p.db", "--yes")
+            assert (done.exit_code, Path("p.db").exists()) == (Exit.USAGE, False)
+            assert "a pipe with --campaign NAME" in done.stderr
+        else:
+            sent = send("--campaign", "promo", name=f"/dev/fd/{given}")
+            assert (sent["accepted"], sent["rejects"]) == (wanted, "promo.rejects.csv")
+        os.close(given)
+    assert len(simulator.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("csv", "is_named"),
+    [
+        ("-", False),
+        ("/dev/stdin", False),
+        ("/proc/self/fd/63", False),
+        ("/proc/17/task/17/fd/0", False),
+        ("/dev/promo.csv", True),
+        ("./-", True),
+        ("63", True),
+    ],
+)
+def test_the_name_of_a_descriptor_is_no_name_of_a_file(csv: str, is_named: bool) -> None:
+    """It says nothing of what is read, and files that merely stand beside it have theirs."""
+    assert has_name(csv) is is_named
 
 
 @pytest.mark.parametrize("campaign", [".", "/", "2026/12"])

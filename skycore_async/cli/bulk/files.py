@@ -4,6 +4,8 @@ Rules:
 
 * The recipients are read from a copy.  A file is read twice, for its encoding and for its rows: a
   copy is the same both times, and makes it possible for a pipe.
+* Standard input and pipes of a shell, as of `<(...)`, have no name: that of a pipe has the number
+  of a descriptor, which may be another one in the next run.
 * No file of the user's is overwritten.  Without --rejects, the rejects get a name that is free;
   with it, they get that name where it is free or the file has rejects in it.  When files of
   earlier rejects are kept, reused or replaced, is decided by `Rejects`.
@@ -27,12 +29,19 @@ from .rejects import is_replaceable
 
 STANDARD_INPUT: Final = "-"
 
+# The names by which systems open a descriptor that the process has already.
+_DESCRIPTOR: Final = re.compile(r"/dev/(stdin|fd/[0-9]+)|/proc/[^/]+(/task/[0-9]+)?/fd/[0-9]+")
 _REJECTS: Final = re.compile(r"\.rejects(-[0-9]+)?$")
 
 
 def name_of(csv: str) -> str:
     """Return the name of the recipients' file, for people."""
     return "standard input" if csv == STANDARD_INPUT else csv
+
+
+def has_name(csv: str) -> bool:
+    """Return whether the recipients are in a file whose name is the same in the next run."""
+    return csv != STANDARD_INPUT and not _DESCRIPTOR.fullmatch(str(Path(csv).absolute()))
 
 
 def stem_of(csv: str) -> Path:

@@ -27,7 +27,7 @@ from ..ui.numbers import number_reader_of
 from ..ui.opt_out_list import list_of
 from ..ui.output import fail
 from .confirmed_ledger import LedgerCounts
-from .files import STANDARD_INPUT, stem_of
+from .files import STANDARD_INPUT, has_name, stem_of
 from .hours_survey import HoursSurvey
 from .place import Place
 from .questions import CampaignNotes, GivenAnswers
@@ -85,9 +85,7 @@ class BulkOptions:
     @property
     def stem(self) -> Path:
         """The path that the names of the files beside the recipients begin with."""
-        if self.csv == STANDARD_INPUT:
-            return Path(self.campaign or "stdin")
-        return stem_of(self.csv)
+        return stem_of(self.csv) if has_name(self.csv) else Path(self.campaign or "stdin")
 
     @property
     def ledger_path(self) -> Path:
@@ -160,8 +158,8 @@ class BulkOptions:
 
     @property
     def written_rejects(self) -> WrittenRejects | None:
-        """The files of rejects written for these recipients; None for standard input."""
-        return None if self.csv == STANDARD_INPUT else WrittenRejects(Path(self.csv), self.place)
+        """The files of rejects written for these recipients; None where these have no name."""
+        return WrittenRejects(Path(self.csv), self.place) if has_name(self.csv) else None
 
     @property
     def opt_out_list(self) -> OptOutList | None:
@@ -243,14 +241,14 @@ def _names_a_file(campaign: str) -> bool:
 # Which options do not go together, and what to do instead.
 _WRONG: Final[tuple[tuple[Callable[[BulkOptions], object], str], ...]] = (
     (
-        lambda given: given.csv == STANDARD_INPUT and not (given.campaign or given.dry_run),
-        "name what is read from standard input with --campaign NAME",
+        lambda given: not (has_name(given.csv) or given.campaign or given.dry_run),
+        "name what is read from standard input or a pipe with --campaign NAME",
     ),
     (
-        lambda given: given.csv == STANDARD_INPUT and not _names_a_file(given.campaign or "stdin"),
+        lambda given: not (has_name(given.csv) or _names_a_file(given.campaign or "stdin")),
         (
-            "--campaign is also what the ledger and the rejects of standard input are called: name"
-            " it as a file can be, in a directory that is there"
+            "--campaign is also what the ledger and the rejects of standard input or a pipe are"
+            " called: name it as a file can be, in a directory that is there"
         ),
     ),
     (
