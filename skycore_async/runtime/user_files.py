@@ -6,17 +6,24 @@ Rules:
   extra `cli` is needed, which knows where programs keep their data.
 * SKYCORE_HOME is an absolute path.  With a relative one each working directory would have its
   own files, and a STOP recorded in one would not count in another.
+* XDG_DATA_HOME does not count.  A shell may have it while cron and services do not, and each
+  would have its own files.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from .extras import missing
 
 ENVIRONMENT: Final = "SKYCORE_HOME"
+
+_XDG: Final = "XDG_DATA_HOME"
+_BELOW_HOME: Final = "Library/Application Support" if sys.platform == "darwin" else ".local/share"
 
 
 def user_file(name: str) -> Path:
@@ -39,7 +46,30 @@ def user_file(name: str) -> Path:
         raise OSError(
             f"this user has no home directory to keep {name} in: set {ENVIRONMENT} to a directory"
         )
-    return directory / name
+    return _usual(directory, name) / name
+
+
+def _usual(directory: Path, name: str) -> Path:
+    """Return the directory that this user has without XDG_DATA_HOME.
+
+    Raises OSError if a file of that name is where XDG_DATA_HOME says.
+    """
+    usual = directory
+    if (named := os.environ.get(_XDG)) and directory.parent == Path(named):
+        with suppress(RuntimeError):  # there is no home directory
+            usual = Path.home() / _BELOW_HOME / directory.name
+    if usual != directory and (directory / name).exists():
+        instead = f"move it to {usual}, or set {ENVIRONMENT} to {directory}"
+        if (usual / name).exists():
+            instead = (
+                f"there is one in {usual} as well. Bring what is in both into one, opt-outs by"
+                f" `skycore opt-outs export` and `import`, and set {ENVIRONMENT} to its directory"
+            )
+        raise OSError(
+            f"{directory / name} is where {_XDG} says, which cron and services may not know:"
+            f" {instead} wherever `skycore` runs"
+        )
+    return usual
 
 
 def check_absolute(path: Path, variable: str) -> None:

@@ -192,3 +192,53 @@ def test_without_a_directory_it_is_where_programs_keep_their_data(
     monkeypatch.delenv(ENVIRONMENT)
     path = user_file("opt-outs.db")
     assert path == platformdirs.user_data_path("skycore", appauthor=False) / "opt-outs.db"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
+def test_the_directory_is_the_same_whether_a_shell_has_another_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cron may not have XDG_DATA_HOME, and a STOP that a shell heard counts for it, too."""
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    usual = user_file("opt-outs.db")
+    monkeypatch.setenv("XDG_DATA_HOME", f"{tmp_path / 'data'}/")
+    assert user_file("opt-outs.db") == usual
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
+def test_a_list_that_an_earlier_version_kept_for_one_shell_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its STOPs are not forgotten: who has it says where it is to be, and loses neither of two."""
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    earlier, usual = tmp_path / "data" / "skycore", user_file("opt-outs.db").parent
+    earlier.mkdir(parents=True)
+    (earlier / "opt-outs.db").touch()
+    with pytest.raises(
+        ConfigurationError, match=f"opt-outs.db is where .* move it to {usual}, or"
+    ):
+        share_opt_outs(MemoryLedger())
+    usual.mkdir(parents=True)
+    (usual / "opt-outs.db").touch()
+    with pytest.raises(ConfigurationError, match="Bring what is in both into one") as raised:
+        share_opt_outs(MemoryLedger())
+    assert "move it" not in str(raised.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
+def test_who_has_no_home_directory_may_name_one_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user is a number alone: there is no other place."""
+
+    def home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(Path, "home", home)
+    assert user_file("opt-outs.db") == tmp_path / "skycore" / "opt-outs.db"
