@@ -1,8 +1,8 @@
-"""What others' code raises in the middle of the sending costs no outcome and no slot.
+"""Code of the caller that raises during a send loses no outcome and no in-flight slot.
 
-Strategy: twenty messages through two slots, so that a slot which is not given back is missed,
-with something of the caller's that raises: a logging filter or handler, a hook of telemetry, a
-rate limiter, a transport, a source.
+Strategy: twenty messages go through two slots, so that a slot that is not released is noticed.
+Something of the caller's raises: a logging filter or handler, a telemetry hook, a rate limiter, a
+transport, a ledger, a source.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def sending(
 
 
 async def send_each(client: SkycoreClient) -> list[Accepted | Exception]:
-    """Send all of them one by one, and return what each gave or raised."""
+    """Send all messages one by one, and return what each call returned or raised."""
     came: list[Accepted | Exception] = []
     for message in MESSAGES:
         try:
@@ -74,7 +74,7 @@ async def send_each(client: SkycoreClient) -> list[Accepted | Exception]:
 
 
 async def send_all(client: SkycoreClient) -> tuple[list[Accepted | Failed], Exception | None]:
-    """Send all of them as a bulk, and return the outcomes and what ended it."""
+    """Send all messages as a bulk, and return the outcomes and the error that ended the bulk."""
     outcomes: list[Accepted | Failed] = []
     try:
         async with client.send_many(MESSAGES) as sent:
@@ -120,8 +120,8 @@ def broken(how: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("how", ["a filter", "a handler", "a handler of the root"])
-async def test_a_log_that_raises_costs_nothing(how: str) -> None:
-    """Accepted messages stay accepted, in the ledger and for their callers."""
+async def test_a_logging_filter_or_handler_that_raises_changes_no_outcome(how: str) -> None:
+    """Messages stay accepted, for caller and ledger, when a logging filter or handler raises."""
     with broken(how):
         async with sending() as (client, ledger):
             assert all(isinstance(each, Accepted) for each in await send_each(client))
@@ -136,11 +136,11 @@ async def test_a_log_that_raises_costs_nothing(how: str) -> None:
 # --- Telemetry ----------------------------------------------------------------
 
 
-class Ended(BaseException):
-    """What ends a program, as KeyboardInterrupt does."""
+class ProgramExit(BaseException):
+    """A BaseException that ends a program, as KeyboardInterrupt does."""
 
 
-class Hooks:
+class RaisingTelemetry:
     """A telemetry that raises in one of its hooks."""
 
     def __init__(self, at: str, raised: type[BaseException] = ConnectionError) -> None:
@@ -171,9 +171,9 @@ class Hooks:
 
 
 @pytest.mark.parametrize("at", ["here", "sending", "begin", "ended", "end"])
-async def test_a_hook_of_telemetry_that_raises_costs_nothing(at: str) -> None:
-    """Each message is sent, once, and is accepted, whatever its trace became of."""
-    transport, telemetry = StubTransport(), cast("Telemetry", Hooks(at))
+async def test_a_telemetry_hook_that_raises_changes_no_outcome(at: str) -> None:
+    """Each message is sent once and accepted when a telemetry hook raises."""
+    transport, telemetry = StubTransport(), cast("Telemetry", RaisingTelemetry(at))
     async with sending(transport, telemetry=telemetry) as (client, ledger):
         assert all(isinstance(each, Accepted) for each in await send_each(client))
         assert await states(ledger) == ALL_ACCEPTED
@@ -186,30 +186,33 @@ async def test_a_hook_of_telemetry_that_raises_costs_nothing(at: str) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("at", ["here", "sending", "begin", "ended", "end"])
-async def test_a_hook_whose_future_was_cancelled_costs_nothing(at: str) -> None:
-    """Asyncio's CancelledError that telemetry raises by itself is an accident, too."""
-    telemetry = cast("Telemetry", Hooks(at, asyncio.CancelledError))
+async def test_a_cancelled_error_from_a_telemetry_hook_changes_no_outcome(at: str) -> None:
+    """A CancelledError that a telemetry hook raises by itself changes no outcome."""
+    telemetry = cast("Telemetry", RaisingTelemetry(at, asyncio.CancelledError))
     async with sending(telemetry=telemetry) as (client, ledger):
         assert all(isinstance(each, Accepted) for each in await send_each(client))
         assert await states(ledger) == ALL_ACCEPTED
 
 
-async def test_an_end_that_comes_in_a_hook_of_telemetry_goes_on() -> None:
-    """What ends a program is none of telemetry's, and the slot of its message is free again."""
-    hooks = cast("Telemetry", Hooks("here", Ended))
+async def test_a_program_exit_in_a_telemetry_hook_is_passed_on() -> None:
+    """A BaseException from a telemetry hook reaches the caller, and the slot is freed."""
+    hooks = cast("Telemetry", RaisingTelemetry("here", ProgramExit))
     async with sending(telemetry=hooks) as (client, ledger):
-        with pytest.raises(Ended):
+        with pytest.raises(ProgramExit):
             await client.send_sms(to=MESSAGES[0].to, text="Hello")
         assert client._dispatcher.admission.taken == 0
         assert await states(ledger) == {}
-    with pytest.raises(Ended), GuardedTelemetry(Hooks("begin", Ended)._inside, what="an SMS"):
+    with (
+        pytest.raises(ProgramExit),
+        GuardedTelemetry(RaisingTelemetry("begin", ProgramExit)._inside, what="an SMS"),
+    ):
         pass
 
 
 async def test_a_hook_that_raises_hides_no_error_of_the_exchange() -> None:
-    """What came of the message is told, and not what its telemetry raised after it."""
+    """The caller gets the exchange's error, not the one that a telemetry hook raised after it."""
     transport = StubTransport(lambda _: OutcomeUnknown("no answer"))
-    async with sending(transport, telemetry=Hooks("end")) as (client, ledger):
+    async with sending(transport, telemetry=RaisingTelemetry("end")) as (client, ledger):
         for each in await send_each(client):
             assert isinstance(each, OutcomeUnknown)
         assert await states(ledger) == {"in_doubt": COUNT}
@@ -218,8 +221,8 @@ async def test_a_hook_that_raises_hides_no_error_of_the_exchange() -> None:
 # --- The rate limiter ---------------------------------------------------------
 
 
-class Odd:
-    """A limiter that raises in one of its methods, from the `since`-th call of it on."""
+class RaisingLimiter:
+    """A limiter that raises in the method `at`, from the `since`-th call on."""
 
     def __init__(
         self, at: str, *, since: int = 1, raised: type[BaseException] = ZeroDivisionError
@@ -249,8 +252,8 @@ class Odd:
 
 @pytest.mark.parametrize("at", ["start_now", "wait"])
 async def test_a_limiter_that_raises_leaves_nothing_in_doubt(at: str) -> None:
-    """Its caller has the error, nothing was begun, and no slot is lost."""
-    transport, limiter = StubTransport(), Odd(at)
+    """A limiter's error reaches the caller, no message begins, and no slot is lost."""
+    transport, limiter = StubTransport(), RaisingLimiter(at)
     async with sending(transport, rate=limiter) as (client, ledger):
         for each in await send_each(client):
             assert isinstance(each, ZeroDivisionError)
@@ -262,9 +265,9 @@ async def test_a_limiter_that_raises_leaves_nothing_in_doubt(at: str) -> None:
 
 @pytest.mark.parametrize("at", ["start_now", "wait"])
 async def test_a_limiter_that_raises_ends_a_bulk(at: str) -> None:
-    """What was taken is yielded, as not sent where it was not, and then the error is raised."""
+    """A bulk yields an outcome for each message it read, and then raises the limiter's error."""
     transport = StubTransport()
-    async with sending(transport, rate=Odd(at, since=10)) as (client, ledger):
+    async with sending(transport, rate=RaisingLimiter(at, since=10)) as (client, ledger):
         outcomes, error = await send_all(client)
         assert isinstance(error, ZeroDivisionError)
         failed = [each for each in outcomes if isinstance(each, Failed)]
@@ -274,19 +277,22 @@ async def test_a_limiter_that_raises_ends_a_bulk(at: str) -> None:
         assert await states(ledger) == {"accepted": 9}
 
 
-async def test_an_error_that_looks_like_the_end_of_the_messages_is_none() -> None:
-    """Whoever iterates learns that the rest was not sent, and does not take it for the end."""
-    async with sending(rate=Odd("wait", since=10, raised=StopAsyncIteration)) as (client, _):
+async def test_a_stop_async_iteration_from_a_limiter_does_not_end_a_bulk_silently() -> None:
+    """A StopAsyncIteration from a limiter ends a bulk with a RuntimeError, not silently."""
+    async with sending(rate=RaisingLimiter("wait", since=10, raised=StopAsyncIteration)) as (
+        client,
+        _,
+    ):
         outcomes, error = await send_all(client)
         assert len(outcomes) < COUNT
         assert isinstance(error, RuntimeError)
         assert isinstance(error.__cause__, StopAsyncIteration)
 
 
-async def test_what_a_limiter_does_not_let_start_is_not_sent() -> None:
-    """A limiter of the caller's may say so by NotSent: it is the outcome, and ends nothing."""
+async def test_a_not_sent_from_a_limiter_is_the_outcome_of_the_message() -> None:
+    """A NotSent that a caller's limiter raises is the message's outcome, and the bulk goes on."""
 
-    class Refusing(Odd):
+    class Refusing(RaisingLimiter):
         def start_now(self) -> float | None:
             raise NotSent("not on a Sunday")
 
@@ -301,13 +307,13 @@ async def test_what_a_limiter_does_not_let_start_is_not_sent() -> None:
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError, asyncio.CancelledError])
 @pytest.mark.parametrize("at", ["start_now", "wait", "slow_down"])
-async def test_a_limiter_that_raises_between_attempts_changes_no_outcome(
+async def test_a_limiter_that_raises_between_tries_changes_no_outcome(
     at: str, raised: type[BaseException]
 ) -> None:
-    """A message that the API refused for pace, or that was not sent, is not in doubt for it."""
+    """A throttled or unsent message stays not sent when the limiter raises before its next try."""
     error = Throttled("HTTP 429") if at == "slow_down" else NotSent("no connection")
     transport = StubTransport(lambda _: error)
-    limiter = Odd(at, since=1 if at == "slow_down" else 2, raised=raised)
+    limiter = RaisingLimiter(at, since=1 if at == "slow_down" else 2, raised=raised)
     async with sending(transport, rate=limiter, max_attempts=2) as (client, ledger):
         client._dispatcher._chance = lambda: 0.0
         with pytest.raises(type(error)):
@@ -316,7 +322,7 @@ async def test_a_limiter_that_raises_between_attempts_changes_no_outcome(
         assert client._dispatcher.admission._slots.value == 2
 
 
-class Last(Odd):
+class OneStartLimiter(RaisingLimiter):
     """A limiter that lets one message start, and no other."""
 
     def __init__(self) -> None:
@@ -334,11 +340,11 @@ class Last(Odd):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_end_of_the_event_loop_is_no_accident(
+def test_a_cancelled_wait_for_the_next_try_logs_no_error(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A message that waits to be tried again when the program ends is left as it is."""
-    limiter = Last()
+    """A program cancelled while a message waits for its next try closes without a logged error."""
+    limiter = OneStartLimiter()
     transport = StubTransport(lambda _: NotSent("no connection"))
     client = SkycoreClient(
         api_key="a key", from_="60856", transport=transport, rate=limiter, timeout=60
@@ -356,8 +362,8 @@ def test_the_end_of_the_event_loop_is_no_accident(
     assert "raised" not in caplog.text
 
 
-def test_a_caller_who_outlives_the_tasks_of_the_client_is_told_of_doubt() -> None:
-    """What it waits for may be out, where the program cancels all the other tasks there are."""
+def test_a_caller_whose_sending_task_is_cancelled_gets_outcome_unknown() -> None:
+    """A caller gets OutcomeUnknown when the program cancels the client's sending task."""
     transport = StubTransport()
 
     async def program() -> None:
@@ -377,8 +383,8 @@ def test_a_caller_who_outlives_the_tasks_of_the_client_is_told_of_doubt() -> Non
 # --- The transport ------------------------------------------------------------
 
 
-class Careless(StubTransport):
-    """A transport that keeps no contract."""
+class BrokenTransport(StubTransport):
+    """A transport that breaks the Transport protocol."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
         super().__init__()
@@ -406,11 +412,11 @@ CARELESS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("answer", CARELESS.values(), ids=CARELESS)
-async def test_a_transport_without_a_contract_leaves_doubt(
+async def test_a_transport_that_breaks_its_protocol_leaves_the_message_in_doubt(
     answer: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The message may be out: it is in doubt, as an outcome, and the log says where that was."""
-    async with sending(Careless(answer)) as (client, ledger):
+    """A transport that raises or returns nonsense leaves its message in doubt and is logged."""
+    async with sending(BrokenTransport(answer)) as (client, ledger):
         outcomes, error = await send_all(client)
         assert error is None
         assert len(outcomes) == COUNT
@@ -422,8 +428,8 @@ async def test_a_transport_without_a_contract_leaves_doubt(
     assert "a transport raised" in caplog.text
 
 
-async def test_a_closed_transport_leaves_nothing_in_doubt() -> None:
-    """It is an error of the program, raised before anything was sent."""
+async def test_a_closed_http_client_leaves_nothing_in_doubt() -> None:
+    """Sending over a closed `http_client` raises RuntimeError, and the message is not sent."""
     import httpx
 
     http_client = httpx.AsyncClient(trust_env=False)
@@ -442,8 +448,8 @@ async def test_a_closed_transport_leaves_nothing_in_doubt() -> None:
 # --- The ledger ---------------------------------------------------------------
 
 
-class Clumsy(MemoryLedger):
-    """A ledger of the caller's own that raises in one of its methods, while it is `broken`."""
+class RaisingLedger(MemoryLedger):
+    """A caller's own ledger that raises in one of its methods while `broken` is true."""
 
     def __init__(self, at: str) -> None:
         super().__init__()
@@ -471,10 +477,10 @@ class Clumsy(MemoryLedger):
 async def test_a_ledger_that_raises_costs_no_outcome_and_no_slot(
     at: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was not begun is not sent; an outcome is its caller's, and is written later."""
+    """A ledger's error stops messages before they begin, and an outcome is recorded later."""
     transport = StubTransport()
     async with (
-        Clumsy(at) as ledger,
+        RaisingLedger(at) as ledger,
         SkycoreClient(
             api_key="a key",
             from_="60856",
@@ -498,8 +504,8 @@ async def test_a_ledger_that_raises_costs_no_outcome_and_no_slot(
         assert len(transport.sent) == COUNT
 
 
-async def test_a_clock_that_raises_costs_no_slot() -> None:
-    """Of a rate limit that is given one: nothing is begun, until it shows the time again."""
+async def test_a_rate_limit_whose_clock_raises_keeps_no_slot() -> None:
+    """No message begins while the rate limit's clock raises; all are sent once it works."""
     works: list[bool] = []
 
     def clock() -> float:
@@ -524,8 +530,8 @@ async def read(outcomes: BulkSend) -> None:
             pass
 
 
-async def test_a_source_that_is_cut_off_does_not_seem_to_have_ended() -> None:
-    """Where a worker is cancelled from within, the caller's loop ends with an error."""
+async def test_a_source_that_raises_cancelled_error_ends_the_bulk_with_an_error() -> None:
+    """A source that raises CancelledError ends the bulk with RuntimeError, not silently."""
 
     def source() -> Iterator[SMS]:
         yield from MESSAGES[:5]

@@ -1,4 +1,4 @@
-"""A slot among those in flight, and then a start: in that order, and both or neither."""
+"""Admission takes a slot among the messages in flight, and then a start: both or neither."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 class CountingLimiter:
-    """A limiter that grants starts while `free`, and numbers them; the number is the time."""
+    """A limiter that grants starts while `free` is set; the n-th start has the time n."""
 
     def __init__(self) -> None:
         self.free = anyio.Event()
@@ -26,7 +26,7 @@ class CountingLimiter:
         return self._give()
 
     def slow_down(self, *, started: float, retry_after: float | None = None) -> None:
-        """Nothing here is slow."""
+        """Ignore throttling, of which these tests have none."""
 
     def _give(self) -> float:
         self.given += 1
@@ -34,7 +34,7 @@ class CountingLimiter:
 
 
 async def test_no_start_is_taken_before_there_is_a_slot() -> None:
-    """Starts that wait for a slot would all be used when slots come free together."""
+    """Admission asks the limiter for a start only once a slot is free."""
     limiter = CountingLimiter()
     admission = Admission(limiter, slots=2)
     assert [admission.acquire_now() for _ in range(4)] == [1.0, 2.0, None, None]
@@ -56,7 +56,7 @@ async def test_no_start_is_taken_before_there_is_a_slot() -> None:
 
 
 async def test_without_a_start_at_once_no_slot_is_kept() -> None:
-    """Who may not begin yet keeps nobody out."""
+    """`acquire_now` gives its slot back when the limiter grants no start."""
     limiter = CountingLimiter()
     admission = Admission(limiter, slots=1)
     limiter.free = anyio.Event()
@@ -66,8 +66,8 @@ async def test_without_a_start_at_once_no_slot_is_kept() -> None:
 
 
 @pytest.mark.parametrize("waits_for", ["a slot", "a start"])
-async def test_who_is_cancelled_while_waiting_holds_nothing(waits_for: str) -> None:
-    """Neither a slot nor a start is lost with a caller who goes."""
+async def test_a_cancelled_wait_for_admission_holds_nothing(waits_for: str) -> None:
+    """A caller cancelled while waiting for admission keeps neither a slot nor a start."""
     limiter = CountingLimiter()
     admission = Admission(limiter, slots=1)
     if waits_for == "a slot":

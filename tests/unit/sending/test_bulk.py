@@ -70,7 +70,7 @@ def client(transport: StubTransport, *, in_flight: int = 4) -> SkycoreClient:
 
 
 def begun(outcomes: list[Outcome]) -> list[str]:
-    """Return the numbers that were sent to; of any other message it is said that it was not."""
+    """Return the numbers sent to, and check that every other message ended before it started."""
     for outcome in outcomes:
         if isinstance(outcome, Failed):
             assert "ended before it started" in str(outcome.error)
@@ -85,7 +85,7 @@ async def read(outcomes: BulkSend, *, into: list[Outcome]) -> None:
 @pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
 @pytest.mark.parametrize("count", [0, 1, 100])
 async def test_every_message_has_one_outcome(source: MakeSource, count: int) -> None:
-    """Each message of either kind of source is sent once, and has one outcome."""
+    """Each message of an iterable or async iterable is sent once and has one outcome."""
     transport = StubTransport()
     async with client(transport) as skycore, skycore.send_many(source(count)) as outcomes:
         taken = [outcome async for outcome in outcomes]
@@ -95,7 +95,7 @@ async def test_every_message_has_one_outcome(source: MakeSource, count: int) -> 
 
 
 async def test_a_bad_message_stops_nothing() -> None:
-    """What is refused, here or by the API, and what is in doubt, are outcomes among the others."""
+    """An invalid, rejected or in-doubt message is an outcome, and the bulk goes on."""
     bad: dict[str, Answer] = {
         "15550000001": refused("E110"),
         "15550000002": OutcomeUnknown("no answer"),
@@ -112,7 +112,7 @@ async def test_a_bad_message_stops_nothing() -> None:
 
 
 async def test_no_more_than_max_in_flight_are_under_way() -> None:
-    """`max_in_flight` bounds what is under way, and all of it is used."""
+    """A bulk has at most `max_in_flight` messages under way, and reaches that number."""
     transport = StubTransport()
     skycore = client(transport, in_flight=7)
     async with skycore, skycore.send_many(messages(100)) as outcomes:
@@ -122,7 +122,7 @@ async def test_no_more_than_max_in_flight_are_under_way() -> None:
 
 @pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
 async def test_the_source_is_read_only_as_outcomes_are(source: MakeSource) -> None:
-    """A caller who does not read stops the sending, so that ten million rows are fine."""
+    """A bulk reads its source no further while the caller reads no outcomes."""
     transport = StubTransport()
     skycore = client(transport, in_flight=4)
     async with skycore, skycore.send_many(source(10_000_000)) as outcomes:
@@ -134,7 +134,7 @@ async def test_the_source_is_read_only_as_outcomes_are(source: MakeSource) -> No
 
 
 async def test_the_account_refused_halts_the_sending() -> None:
-    """Once the account is refused nothing starts, and the halt follows what had started."""
+    """A refused account halts the bulk with SendingHalted, after the outcomes in flight."""
     transport = StubTransport(lambda to: refused("E713") if to.endswith("5") else accepted(to))
     taken: list[Outcome] = []
     async with client(transport) as skycore, skycore.send_many(messages(1000)) as outcomes:
@@ -146,7 +146,7 @@ async def test_the_account_refused_halts_the_sending() -> None:
 
 
 async def test_a_request_that_is_not_understood_halts_the_sending() -> None:
-    """What the API makes nothing of, it would make nothing of in the next message either."""
+    """A request that the API refuses as malformed (E108) halts the bulk."""
     transport = StubTransport(lambda _: refused("E108"))
     taken: list[Outcome] = []
     async with client(transport) as skycore, skycore.send_many(messages(1000)) as outcomes:
@@ -164,8 +164,8 @@ PARTS: dict[str, tuple[str, type[Rejected], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("field", PARTS)
-async def test_a_part_that_is_refused_halts_the_messages_with_it(field: str) -> None:
-    """Of one sender or campaign reference no more is begun; the others go out before the end."""
+async def test_a_refused_sender_or_campaign_halts_the_messages_that_name_it(field: str) -> None:
+    """A refused sender or campaign reference halts its messages alone; all others are sent."""
     code, kind, words = PARTS[field]
     odd = {to for to in numbers(1000) if int(to) % 2}
 
@@ -191,8 +191,8 @@ async def test_a_part_that_is_refused_halts_the_messages_with_it(field: str) -> 
         assert isinstance(error.__cause__, kind)
 
 
-async def test_the_sender_of_the_client_is_that_of_messages_that_name_none() -> None:
-    """It is refused for all of these together, whether they name it or not."""
+async def test_a_refused_default_sender_halts_messages_with_and_without_from() -> None:
+    """A refused default sender halts messages that name it and messages that name none."""
     transport = StubTransport(lambda to: accepted(to) if to.endswith("7") else refused("E111"))
     senders = {"7": "60857", "8": "60856"}
     taken: list[Outcome] = []
@@ -204,7 +204,7 @@ async def test_the_sender_of_the_client_is_that_of_messages_that_name_none() -> 
 
 
 async def test_of_several_senders_that_are_refused_the_first_is_named() -> None:
-    """Each is asked for once; what is named in the end is what was met first."""
+    """Each refused sender is tried once, and SendingHalted names the one refused first."""
     source = [attrs.evolve(each, from_=f"6085{each.to[-1]}") for each in messages(100)]
     transport = StubTransport(lambda to: accepted(to) if to[-1] == "9" else refused("E111"))
     taken: list[Outcome] = []
@@ -216,7 +216,7 @@ async def test_of_several_senders_that_are_refused_the_first_is_named() -> None:
 
 
 async def test_the_account_is_named_where_it_is_refused_after_a_sender() -> None:
-    """What stops the whole is what the end says."""
+    """SendingHalted names the account when the account is refused after a sender was."""
     answers = {"15550000000": refused("E111"), "15550000001": refused("E713")}
     source = [attrs.evolve(each, from_=each.to[-5:]) for each in messages(100)]
     transport = StubTransport(lambda to: answers.get(to) or accepted(to))
@@ -227,8 +227,8 @@ async def test_the_account_is_named_where_it_is_refused_after_a_sender() -> None
 
 
 @pytest.mark.slow
-async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_rate() -> None:
-    """A message that had to wait until it is admitted is not begun when its sender was refused."""
+async def test_a_message_that_waits_for_the_rate_is_not_sent_once_its_sender_is_refused() -> None:
+    """A message that waits for the rate is not sent if its sender is refused meanwhile."""
     transport = StubTransport(lambda _: refused("E111"))
     taken: list[Outcome] = []
     skycore = SkycoreClient(
@@ -254,7 +254,7 @@ async def test_a_sender_that_is_refused_meanwhile_holds_back_who_waits_for_the_r
 )
 @pytest.mark.parametrize("kind", ["iterable", "async iterable"])
 async def test_an_error_in_the_source_loses_no_outcome(kind: str, error: BaseException) -> None:
-    """The source's own error, or `sys.exit()`, is raised after the outcomes of all before it."""
+    """A source's error, or `sys.exit()`, is raised after the outcomes of all messages before."""
 
     def broken() -> Iterator[SMS]:
         yield from messages(5)
@@ -274,8 +274,8 @@ async def test_an_error_in_the_source_loses_no_outcome(kind: str, error: BaseExc
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_source_that_is_cancelled_does_not_seem_to_have_ended() -> None:
-    """A source under which something is cancelled is an error, after the outcomes before it."""
+async def test_a_source_whose_task_is_cancelled_ends_the_bulk_with_an_error() -> None:
+    """A source cancelled from within ends the bulk with an error, after the outcomes before it."""
 
     async def source() -> AsyncIterator[SMS]:
         for message in messages(5):
@@ -292,15 +292,15 @@ async def test_a_source_that_is_cancelled_does_not_seem_to_have_ended() -> None:
 
 
 @pytest.mark.parametrize("source", [[{"to": "15551234888"}], [None]], ids=["dict", "None"])
-async def test_what_is_no_sms_is_named(source: list[SMS]) -> None:
-    """Something else than SMS in the source is an error that says what came."""
+async def test_a_source_item_that_is_no_sms_is_a_type_error(source: list[SMS]) -> None:
+    """A source item that is no SMS raises a TypeError that says what is needed."""
     async with client(StubTransport()) as skycore, skycore.send_many(source) as outcomes:
         with pytest.raises(TypeError, match="send_many takes SMS values"):
             await anext(outcomes)
 
 
 async def test_leaving_early_finishes_what_had_started(caplog: pytest.LogCaptureFixture) -> None:
-    """Leaving starts nothing more and waits; the outcomes nobody read are in the log."""
+    """Leaving a bulk early waits for messages in flight and logs the outcomes that nobody read."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     transport = StubTransport()
     transport.held = anyio.Event()
@@ -313,8 +313,8 @@ async def test_leaving_early_finishes_what_had_started(caplog: pytest.LogCapture
     assert sum("accepted as" in record.message for record in caplog.records) == 4
 
 
-async def test_leaving_makes_no_further_attempts() -> None:
-    """A message that was not sent is tried again for a caller who is there, and for no other."""
+async def test_leaving_makes_no_further_tries() -> None:
+    """A message that was not sent is not tried again after the caller left the bulk."""
     may_start = anyio.Event()
 
     class OneStartEach:
@@ -348,7 +348,7 @@ async def _release_when_left(held: anyio.Event) -> None:
 
 
 async def test_leaving_early_closes_the_async_source() -> None:
-    """A source that is left half read is closed, in the task that read it."""
+    """Leaving a bulk closes its half-read async source, in the task that read the source."""
     closed = []
 
     async def source() -> AsyncGenerator[SMS, None]:
@@ -366,7 +366,7 @@ async def test_leaving_early_closes_the_async_source() -> None:
 
 
 async def test_leaving_early_ends_a_source_that_waits() -> None:
-    """A source that waits for its next message when the caller leaves is ended there."""
+    """Leaving a bulk ends an async source that waits for its next message."""
     ended = []
 
     async def source() -> AsyncGenerator[SMS, None]:
@@ -383,7 +383,7 @@ async def test_leaving_early_ends_a_source_that_waits() -> None:
 
 
 async def test_leaving_at_once_does_not_begin_a_source() -> None:
-    """A source that was not read yet when the caller leaves, or when the client closes, is not."""
+    """A source is never begun if the caller leaves, or the client closes, before it is read."""
     begun = []
 
     async def source() -> AsyncGenerator[SMS, None]:
@@ -403,7 +403,7 @@ async def test_leaving_at_once_does_not_begin_a_source() -> None:
 
 
 async def test_a_cancelled_caller_loses_no_outcome(caplog: pytest.LogCaptureFixture) -> None:
-    """Cancelling the loop over the outcomes breaks off no exchange; the log has them."""
+    """Cancelling the loop over outcomes breaks off no exchange; the log has the outcomes."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     transport = StubTransport()
     transport.held = anyio.Event()
@@ -445,33 +445,33 @@ async def test_a_natively_cancelled_caller_loses_no_outcome(
     assert sum("accepted as" in record.message for record in caplog.records) == 4
 
 
-class Left(Exception):
-    """What the caller's own loop raises."""
+class CallerError(Exception):
+    """An error that the caller's own loop raises."""
 
 
 def mixed(to: str) -> Answer:
-    """Accept one, refuse one, and leave one in doubt."""
+    """Accept one message, refuse the next, and leave the third in doubt."""
     return (accepted(to), refused("E110"), OutcomeUnknown("no answer"))[int(to) % 3]
 
 
 @pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
 @pytest.mark.parametrize("by", ["break", "error", "scope", "scope while leaving"])
-async def test_however_it_is_left_each_outcome_is_yielded_or_logged(
+async def test_every_outcome_of_a_bulk_that_is_left_is_yielded_or_logged(
     source: MakeSource, by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What began has an outcome that was read or is in the log, and nothing begins afterwards."""
+    """Each message that began has its outcome yielded or logged, however the bulk is left."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     transport = StubTransport(mixed)
     yielded: list[Outcome] = []
     async with client(transport) as skycore:
-        with anyio.CancelScope() as scope, suppress(Left):
+        with anyio.CancelScope() as scope, suppress(CallerError):
             async with skycore.send_many(source(1000)) as outcomes:
                 async for outcome in outcomes:
                     yielded.append(outcome)
                     if len(yielded) < 10:
                         continue
                     if by == "error":
-                        raise Left
+                        raise CallerError
                     if by == "break":
                         break
                     scope.cancel()
@@ -490,7 +490,7 @@ async def test_however_it_is_left_each_outcome_is_yielded_or_logged(
 
 
 async def test_a_cancelled_caller_reads_no_further() -> None:
-    """The loop over the outcomes sees its cancellation, however fast they come."""
+    """A cancelled loop over outcomes ends, even if outcomes are always ready."""
     transport = StubTransport()
     async with client(transport) as skycore:
         with anyio.CancelScope() as scope:
@@ -501,16 +501,16 @@ async def test_a_cancelled_caller_reads_no_further() -> None:
 
 
 async def rest(skycore: SkycoreClient) -> AsyncIterator[Outcome]:
-    """Send nothing more, with the same client."""
+    """Send an empty bulk with the same client, and yield its outcomes."""
     async with skycore.send_many([]) as outcomes:
         async for outcome in outcomes:
             yield outcome
 
 
-async def test_a_refused_message_nobody_read_of_is_logged(
+async def test_an_unread_outcome_of_an_invalid_message_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A message that is no good, whose outcome nobody read, is in the log like any other."""
+    """An invalid message whose outcome nobody read is in the log."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     source = [SMS(to="nobody", text="Hello")]
     async with client(StubTransport()) as skycore, skycore.send_many(source):
@@ -519,8 +519,8 @@ async def test_a_refused_message_nobody_read_of_is_logged(
 
 
 async def test_outcomes_come_as_they_complete() -> None:
-    """A message that takes long holds no other one's outcome back."""
-    transport = Slow()
+    """A slow message holds back no other message's outcome."""
+    transport = FirstIsSlow()
     quick: list[str] = []
     async with client(transport) as skycore, skycore.send_many(messages(20)) as outcomes:
         with anyio.move_on_after(5):
@@ -532,8 +532,8 @@ async def test_outcomes_come_as_they_complete() -> None:
     assert "15550000000" in left
 
 
-class Slow(StubTransport):
-    """Holds back the first message alone."""
+class FirstIsSlow(StubTransport):
+    """A transport that holds back the first message alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -546,8 +546,8 @@ class Slow(StubTransport):
         return response
 
 
-async def test_a_closed_client_sends_not_many() -> None:
-    """After closing, entering is a clear error, and the source is not read."""
+async def test_a_closed_client_refuses_a_bulk() -> None:
+    """Entering a bulk of a closed client raises RuntimeError, and the source is not read."""
     skycore = client(StubTransport())
     await skycore.aclose()
     source = messages(1)
@@ -558,7 +558,7 @@ async def test_a_closed_client_sends_not_many() -> None:
 
 
 async def test_a_message_that_comes_as_the_bulk_is_stopped_is_not_sent() -> None:
-    """What a worker was handed and has not looked at is not started any more."""
+    """A message that a worker was handed but has not begun is not sent after `stop`."""
 
     async def source() -> AsyncIterator[SMS]:
         for message in messages(1):
@@ -573,7 +573,7 @@ async def test_a_message_that_comes_as_the_bulk_is_stopped_is_not_sent() -> None
 
 
 async def test_a_bulk_that_is_not_entered_says_so() -> None:
-    """Iterating without `async with`, which would send nothing, is a clear error."""
+    """Iterating a bulk without `async with` raises RuntimeError and reads nothing."""
     async with client(StubTransport()) as skycore:
         source = messages(3)
         with pytest.raises(RuntimeError, match="nothing is sent before `async with`"):
@@ -582,7 +582,7 @@ async def test_a_bulk_that_is_not_entered_says_so() -> None:
 
 
 async def test_a_bulk_is_entered_once() -> None:
-    """Entering it again, which would send nothing, is a clear error."""
+    """Entering a bulk a second time raises RuntimeError and sends nothing."""
     transport = StubTransport()
     async with client(transport) as skycore:
         bulk = skycore.send_many(list(messages(3)))
@@ -595,7 +595,7 @@ async def test_a_bulk_is_entered_once() -> None:
 
 @pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
 async def test_closing_the_client_ends_its_bulks(source: MakeSource) -> None:
-    """Closing waits for what is in flight and not for the source; the loop hears of it then."""
+    """Closing the client waits for messages in flight only; the bulk's loop gets an error."""
     transport = StubTransport()
     taken: list[Outcome] = []
     skycore = client(transport)
@@ -610,7 +610,7 @@ async def test_closing_the_client_ends_its_bulks(source: MakeSource) -> None:
 
 
 async def test_closing_the_client_is_no_error_where_all_is_sent() -> None:
-    """Outcomes that were not read when the client closed can be read still."""
+    """Outcomes that were unread when the client closed can still be read."""
     skycore = client(StubTransport())
     async with skycore.send_many(messages(3)) as outcomes:
         await anyio.wait_all_tasks_blocked()
@@ -619,7 +619,7 @@ async def test_closing_the_client_is_no_error_where_all_is_sent() -> None:
 
 
 async def test_the_pace_is_kept() -> None:
-    """Messages start no faster than the client's rate, and waiting ones are called back."""
+    """A bulk starts messages no faster than the rate, and leaving it ends the waiting ones."""
     transport = StubTransport()
     skycore = SkycoreClient(
         api_key="a key", from_="60856", transport=transport, rate=0.001, burst=3
@@ -652,7 +652,7 @@ async def test_a_source_that_is_no_generator_is_read() -> None:
 
 @pytest.mark.parametrize("source", [messages, messages_async], ids=["iterable", "async iterable"])
 async def test_a_stopped_bulk_yields_what_was_in_flight(source: MakeSource) -> None:
-    """`stop` starts nothing more, and the loop ends with what was in flight."""
+    """`stop` starts no further message, and the loop ends with the outcomes of those in flight."""
     transport = StubTransport()
     found: list[Outcome] = []
     async with client(transport) as skycore, skycore.send_many(source(1000)) as outcomes:
@@ -665,7 +665,7 @@ async def test_a_stopped_bulk_yields_what_was_in_flight(source: MakeSource) -> N
 
 
 async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
-    """Entering on a closed client, or never entering, opens no stream that nobody closes."""
+    """A bulk of a closed client, or one never entered, leaves no stream open."""
     skycore = client(StubTransport())
     never = skycore.send_many(messages_async(3))
     await skycore.aclose()
@@ -675,8 +675,8 @@ async def test_a_bulk_that_cannot_begin_leaves_nothing_open() -> None:
     gc.collect()
 
 
-async def test_what_waits_to_start_is_not_begun() -> None:
-    """How many are in flight is known, without those that wait for the rate."""
+async def test_messages_that_wait_for_the_rate_do_not_count_as_begun() -> None:
+    """A bulk's count of messages in flight leaves out those that wait for the rate."""
     transport = StubTransport()
     transport.held = anyio.Event()
     limiter = RateLimiter(0.001, burst=2)
@@ -692,8 +692,8 @@ async def test_what_waits_to_start_is_not_begun() -> None:
         assert outcomes._begun == 0
 
 
-async def test_what_may_not_begin_any_more_is_told_when_it_could_start() -> None:
-    """It is asked of a message as it is sent, after all waiting; its outcome is not sent."""
+async def test_the_check_before_a_message_begins_is_made_after_all_waiting() -> None:
+    """The check of `_begin_where` is made when a message could start, after all waiting."""
     transport = StubTransport()
     asked: list[str] = []
 
@@ -713,8 +713,8 @@ async def test_what_may_not_begin_any_more_is_told_when_it_could_start() -> None
     assert [str(each.error) for each in outcomes if isinstance(each, Failed)] == ["too late"] * 2
 
 
-async def test_closing_the_client_lets_go_of_a_bulk_that_nobody_leaves() -> None:
-    """What its source is read by is closed with the client, and not by the garbage collector."""
+async def test_closing_the_client_closes_a_bulk_that_nobody_left() -> None:
+    """Closing the client closes a bulk that was never left, so that no ResourceWarning follows."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         async with client(StubTransport()) as skycore:

@@ -1,4 +1,4 @@
-"""The path of one message: attempts, pace, cancellation, and the end of the client."""
+"""The path of one message: tries, pace, cancellation, and the end of the client."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SETTINGS = Settings(
 
 
 class FreeLimiter:
-    """A limiter of the caller's own: lets everything start, and remembers what it heard."""
+    """A caller's own limiter that lets everything start and records each call of `slow_down`."""
 
     def __init__(self) -> None:
         self.starts = 0
@@ -71,7 +71,7 @@ class FreeLimiter:
 
 
 def answers(*given: Answer) -> Callable[[str], Answer]:
-    """Return these answers, one after the other."""
+    """Return a function that returns these answers, one after the other."""
     left = list(given)
     return lambda _to: left.pop(0)
 
@@ -87,7 +87,7 @@ async def send(
 
 @pytest.mark.parametrize("failure", [NotSent("no connection"), refused("E106"), refused("E113")])
 async def test_what_is_proven_not_sent_is_tried_again(failure: Answer) -> None:
-    """A message that was not sent, or was refused for pace, goes out at the next attempt."""
+    """A message that was not sent, or was throttled, is tried again until it is accepted."""
     transport = StubTransport(answers(failure, failure, accepted(MESSAGE.to)))
     assert isinstance(await send(transport), Accepted)
     assert len(transport.sent) == 3
@@ -104,10 +104,10 @@ async def test_what_is_proven_not_sent_is_tried_again(failure: Answer) -> None:
         (refused("E999"), Rejected),
     ],
 )
-async def test_nothing_else_is_ever_tried_again(
+async def test_a_rejected_or_in_doubt_message_is_not_tried_again(
     failure: Answer, error: type[SkycoreError]
 ) -> None:
-    """What may have been sent, and what the API refused, is submitted once."""
+    """A message that the API rejected, or that may have been sent, is submitted once."""
     transport = StubTransport(answers(failure))
     outcome = await send(transport)
     assert isinstance(outcome, Failed)
@@ -115,8 +115,8 @@ async def test_nothing_else_is_ever_tried_again(
     assert len(transport.sent) == 1
 
 
-async def test_attempts_are_bounded() -> None:
-    """After `max_attempts` the last failure is the outcome."""
+async def test_tries_are_bounded() -> None:
+    """After `max_attempts` tries the last failure is the outcome."""
     transport = StubTransport(lambda _to: NotSent("no connection"))
     outcome = await send(transport)
     assert isinstance(outcome, Failed)
@@ -124,8 +124,8 @@ async def test_attempts_are_bounded() -> None:
     assert len(transport.sent) == 3
 
 
-async def test_each_attempt_asks_for_a_start_and_throttling_is_passed_on() -> None:
-    """Every attempt waits until it may start, and the limiter hears of each that was throttled."""
+async def test_each_try_asks_for_a_start_and_throttling_is_passed_on() -> None:
+    """Each try asks the limiter for a start, and the limiter learns of each throttled one."""
     throttled = Throttled("HTTP 429", retry_after=7)
     transport = StubTransport(answers(throttled, refused("E113"), accepted(MESSAGE.to)))
     limiter = FreeLimiter()
@@ -134,8 +134,8 @@ async def test_each_attempt_asks_for_a_start_and_throttling_is_passed_on() -> No
     assert limiter.heard == [7, None]
 
 
-async def test_no_attempt_begins_beyond_the_timeout() -> None:
-    """A pause that would outlast the timeout ends the message instead."""
+async def test_no_try_begins_beyond_the_timeout() -> None:
+    """A message whose next pause would outlast the timeout is not tried again."""
     transport = StubTransport(lambda _to: NotSent("no connection"))
     sender = Dispatcher(transport, FreeLimiter(), chance=lambda: 1000.0)
     outcome = await sender.send(MESSAGE, SETTINGS)
@@ -144,8 +144,8 @@ async def test_no_attempt_begins_beyond_the_timeout() -> None:
     assert len(transport.sent) == 1
 
 
-async def test_no_attempt_begins_without_time_for_its_answer() -> None:
-    """What is known not to be sent stays so, and does not end in doubt in the last moment."""
+async def test_no_try_begins_without_time_for_its_answer() -> None:
+    """A message is not tried again when too little of the timeout is left for an answer."""
     transport = StubTransport(lambda _to: NotSent("no connection"))
     almost_all = 0.99 * SETTINGS.timeout / FIRST_PAUSE
     sender = Dispatcher(transport, FreeLimiter(), chance=lambda: almost_all)
@@ -157,7 +157,7 @@ async def test_no_attempt_begins_without_time_for_its_answer() -> None:
 
 
 async def test_a_message_that_may_start_in_the_last_moment_is_not_sent() -> None:
-    """It was begun, and was in doubt as soon as its time was over."""
+    """A message that the limiter lets start just before the timeout is not sent."""
 
     class LateLimiter(FreeLimiter):
         def start_now(self) -> float | None:
@@ -175,7 +175,7 @@ async def test_a_message_that_may_start_in_the_last_moment_is_not_sent() -> None
 
 
 async def test_what_cannot_start_in_time_is_not_sent() -> None:
-    """The timeout bounds the wait for a start too, and the message was not sent then."""
+    """A message that the rate does not let start within the timeout is NotSent."""
     transport = StubTransport()
     client = SkycoreClient(
         api_key="a key", from_="60856", transport=transport, rate=0.001, timeout=0.05
@@ -188,7 +188,7 @@ async def test_what_cannot_start_in_time_is_not_sent() -> None:
 
 
 async def test_a_message_is_sent_once_it_may_start() -> None:
-    """What has to wait is sent once it may start, within what is left of the timeout."""
+    """A message that has to wait for the limiter is sent once the limiter lets it start."""
 
     class BusyLimiter(FreeLimiter):
         def start_now(self) -> float | None:
@@ -203,8 +203,8 @@ async def test_a_message_is_sent_once_it_may_start() -> None:
 
 
 @pytest.mark.slow
-async def test_another_attempt_that_cannot_start_ends_with_the_last_failure() -> None:
-    """The timeout bounds the wait for the start of each attempt, and the failure tells more."""
+async def test_a_next_try_that_cannot_start_ends_with_the_last_failure() -> None:
+    """A message whose next try cannot start in time ends with the failure of the try before."""
 
     class OneStart(FreeLimiter):
         def start_now(self) -> float | None:
@@ -262,7 +262,7 @@ async def test_a_cancelled_caller_breaks_off_no_exchange(
 async def test_a_natively_cancelled_caller_breaks_off_no_exchange(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The same holds for `Task.cancel()`."""
+    """The exchange of a caller cancelled by `Task.cancel()` runs to its end."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     transport = StubTransport()
     transport.held = anyio.Event()
@@ -277,8 +277,8 @@ async def test_a_natively_cancelled_caller_breaks_off_no_exchange(
     assert "accepted as SMS_15551234888" in caplog.text
 
 
-async def test_a_message_that_waits_to_start_can_be_called_back() -> None:
-    """A caller cancelled before its exchange began sends nothing."""
+async def test_a_caller_cancelled_while_waiting_for_the_rate_sends_nothing() -> None:
+    """A caller cancelled while waiting for the rate sends nothing."""
     transport = StubTransport()
     client = SkycoreClient(api_key="a key", from_="60856", transport=transport, rate=0.001)
     async with client:
@@ -288,8 +288,8 @@ async def test_a_message_that_waits_to_start_can_be_called_back() -> None:
     assert len(transport.sent) == 1
 
 
-async def test_no_start_is_used_for_a_caller_who_left() -> None:
-    """A caller cancelled while the next attempt waits to start has no further attempt."""
+async def test_a_caller_cancelled_between_two_tries_has_no_further_try() -> None:
+    """A caller cancelled while the next try waits to start has no further try."""
     may_start = anyio.Event()
 
     class Later(FreeLimiter):
@@ -312,7 +312,7 @@ async def test_no_start_is_used_for_a_caller_who_left() -> None:
 
 
 async def test_closing_waits_for_what_is_in_flight() -> None:
-    """The transport is closed once, after the last exchange."""
+    """Closing the client waits for the last exchange, and closes the transport once after it."""
     transport = StubTransport()
     transport.held = anyio.Event()
     client = SkycoreClient(api_key="a key", from_="60856", transport=transport)
@@ -328,8 +328,8 @@ async def test_closing_waits_for_what_is_in_flight() -> None:
         await client.send_sms(to="15551234888", text="Hello")
 
 
-async def test_closing_ends_the_attempts() -> None:
-    """A message between two attempts ends with its last failure when the client closes."""
+async def test_closing_ends_the_tries() -> None:
+    """A message between two tries ends with its last failure when the client closes."""
     transport = StubTransport(lambda _to: NotSent("no connection"))
     sender = Dispatcher(transport, FreeLimiter(), chance=lambda: 0.2)
     outcomes: list[Outcome] = []
@@ -348,7 +348,7 @@ async def test_closing_ends_the_attempts() -> None:
 
 
 def test_a_client_of_an_ended_event_loop_says_so() -> None:
-    """Sending in a second event loop is an error that says what to do."""
+    """Sending in a second event loop raises RuntimeError that says to make one client per loop."""
     client = SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())
 
     async def send_one() -> None:
@@ -381,7 +381,7 @@ anyio.run(main, backend={backend!r})
 async def test_a_program_that_closes_nothing_still_ends(
     anyio_backend_name: str, *, held: bool
 ) -> None:
-    """Ending the program without closing hangs nothing, and says what was in flight."""
+    """A program that never closes its client exits, and logs the exchange that was broken off."""
     done = subprocess.run(  # noqa: ASYNC221, S603 - a program of its own is what is tested
         [
             sys.executable,
@@ -404,7 +404,7 @@ async def test_a_program_that_closes_nothing_still_ends(
 
 
 async def test_a_client_that_is_forgotten_open_says_so() -> None:
-    """A client that has sent and was never closed warns when it goes."""
+    """A client that has sent and was never closed gives a ResourceWarning when it is deleted."""
     clients = [SkycoreClient(api_key="a key", from_="60856", transport=StubTransport())]
     await clients[0].send_sms(to="15551234888", text="Hello")
     tasks = clients[0]._dispatcher.tasks
@@ -413,8 +413,8 @@ async def test_a_client_that_is_forgotten_open_says_so() -> None:
     await tasks.close()
 
 
-async def test_no_server_stops_everyone_for_years() -> None:
-    """The limiter hears of an hour at most, whatever a Retry-After says."""
+async def test_a_retry_after_is_limited_to_an_hour() -> None:
+    """The limiter gets a pause of an hour at most, however long the Retry-After header is."""
     limiter = FreeLimiter()
     throttled = Throttled("HTTP 429", retry_after=999_999_999.0)
     outcome = await send(StubTransport(lambda _to: throttled), limiter)
@@ -422,8 +422,8 @@ async def test_no_server_stops_everyone_for_years() -> None:
     assert limiter.heard[0] == 3600
 
 
-async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> None:
-    """A caller who is cancelled before there is a place for the message has sent nothing."""
+async def test_a_caller_cancelled_while_waiting_for_a_slot_has_sent_nothing() -> None:
+    """Callers cancelled while waiting for a slot send nothing, and lose no slot."""
     transport = StubTransport()
     transport.held = anyio.Event()
     sender = Dispatcher(transport, FreeLimiter(), slots=1)
@@ -442,7 +442,7 @@ async def test_a_message_that_waits_for_others_to_end_can_be_called_back() -> No
 
 
 async def test_a_message_that_waits_while_the_client_is_closed_is_not_sent() -> None:
-    """Closing waits for what is in flight, and nobody who waits for a place begins after it."""
+    """Messages that wait for a slot when the client closes are refused, and not sent."""
     transport = StubTransport()
     transport.held = anyio.Event()
     sender = Dispatcher(transport, FreeLimiter(), slots=1)

@@ -1,4 +1,4 @@
-"""The hours of sending: a table of numbers and times, with every change of a clock."""
+"""Sending hours: a table of numbers and times, with every change of a clock."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def at(time: str, zone: str = "UTC", *, fold: int = 0) -> datetime:
 def test_a_number_is_within_the_hours_by_the_clock_there(
     between: str, time: str, is_open: bool
 ) -> None:
-    """The first minute counts, the last does not, and hours may be over midnight."""
+    """Hours include their first minute, exclude their last, and may go past midnight."""
     now = at(f"2026-12-01T{time}", BERLIN)
     assert hours(between, BERLIN).may_begin("49301234567", now) is is_open
     assert (hours(between).opening([BERLIN], now) == now) is is_open
@@ -100,17 +100,17 @@ def test_a_number_is_within_the_hours_by_the_clock_there(
         ("02:00-02:30", [BERLIN], at("2026-10-25T02:40", BERLIN, fold=1), "2026-10-26T01:00"),
     ],
 )
-def test_when_it_is_next(
+def test_hours_open_next_when_all_zones_are_within_them(
     between: str, zones: Sequence[str], now: datetime, then: str | None
 ) -> None:
-    """It is the first minute at which the clocks of all zones are within the hours."""
+    """Hours open next at the first minute at which the clocks of all zones are within them."""
     expected = None if then is None else at(then)
     assert hours(between).opening(zones, now) == expected
 
 
 @pytest.mark.parametrize("fold", [0, 1])
 def test_an_hour_that_comes_twice_is_within_the_hours_twice(fold: int) -> None:
-    """What a recipient sees on the clock is what counts."""
+    """An hour that comes twice, when clocks are put back, is within the hours both times."""
     now = at("2026-10-25T02:15", BERLIN, fold=fold)
     assert hours("02:00-02:30").are_open([BERLIN], now)
 
@@ -130,7 +130,7 @@ def test_an_hour_that_comes_twice_is_within_the_hours_twice(fold: int) -> None:
 def test_a_recipient_is_held_to_the_zone_of_the_number(
     to: str, zone: str | None, zones: tuple[str, ...]
 ) -> None:
-    """Another zone counts where that is not known, and where there is none nobody guesses."""
+    """A number's own zones count, else the given zone; without either it is never sent to."""
     found = hours("09:00-20:00", zone)
     assert found.zones(to, at("2026-12-01T12:00")) == zones
     if not zones:
@@ -141,7 +141,7 @@ def test_a_recipient_is_held_to_the_zone_of_the_number(
 
 
 def test_each_number_has_hours_of_its_own() -> None:
-    """At nine in New York, it is six in Los Angeles, and half of Idaho is as early."""
+    """A number may be sent to when the clocks of all its own zones are within the hours."""
     now = at("2026-12-01T09:00", NEW_YORK)
     found = hours("09:00-20:00")
     numbers = ("12125550100", "13105550100", "12085550100")
@@ -153,7 +153,7 @@ def test_each_number_has_hours_of_its_own() -> None:
 
 @pytest.mark.parametrize("to", ["12125550100", "15551234888", "18005550100"])
 def test_the_whole_day_is_within_the_hours_everywhere(to: str) -> None:
-    """Nobody's zone has to be known for it."""
+    """Hours of 00:00-24:00 let every number begin, even one whose zone is not known."""
     found = hours("00:00-24:00")
     assert found.is_whole_day
     assert not hours("00:00-23:59").is_whole_day
@@ -162,8 +162,8 @@ def test_the_whole_day_is_within_the_hours_everywhere(to: str) -> None:
     assert found.opening(found.zones(to, now), now) == now
 
 
-def test_what_may_not_begin_is_put_off() -> None:
-    """It is an error that says that nothing was sent, for the hours alone."""
+def test_a_number_outside_the_hours_raises_outside_hours() -> None:
+    """A number outside the hours raises OutsideHours, a NotSent that survives pickling."""
     found = hours("09:00-20:00")
     found.check("12125550100", at("2026-12-01T09:00", NEW_YORK))
     with pytest.raises(OutsideHours, match="it is not between 09:00-20:00 where") as caught:
@@ -174,7 +174,7 @@ def test_what_may_not_begin_is_put_off() -> None:
 
 
 def test_the_zones_of_numbers_are_those_of_the_tables() -> None:
-    """Where nothing else is said, the extra `numbers` says where a number is."""
+    """Without a `zones_of` function, the extra `numbers` gives the zones of a number."""
     found = SendingHours.read("09:00-20:00")
     assert found.zones("13105550100", utc_now()) == (LOS_ANGELES,)
 
@@ -187,7 +187,7 @@ def test_the_zones_of_numbers_are_those_of_the_tables() -> None:
     ],
 )
 def test_hours_are_written_as_they_are_read(given: str, zone: str | None, shown: str) -> None:
-    """They can be kept as text, and are the same when they are read again."""
+    """Hours that are written as text and read again are equal."""
     read = SendingHours.read(given, zone)
     assert str(read) == shown
     assert SendingHours.read(read.between, read.zone) == read
@@ -201,8 +201,8 @@ def test_hours_are_written_as_they_are_read(given: str, zone: str | None, shown:
         *("09:00-24:01", "09:00--20:00", "09:00 - 20:00", "9am-8pm", "\u0669:00-20:00"),
     ],
 )
-def test_what_says_no_hours_is_refused(given: str) -> None:
-    """With what hours are written as."""
+def test_a_text_that_is_no_hours_is_refused(given: str) -> None:
+    """A text that is no hours is refused with an example of the right form."""
     with pytest.raises(
         ConfigurationError, match=r"between: .* says no hours, as 09:00-20:00 does"
     ):
@@ -211,20 +211,20 @@ def test_what_says_no_hours_is_refused(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["09:00-09:00", "00:00-00:00", "09:00-9:00"])
 def test_hours_that_end_when_they_begin_are_refused(given: str) -> None:
-    """Nobody can tell whether the whole day is meant, or none of it."""
+    """Hours that begin and end at one time are refused, since they could mean all day or never."""
     with pytest.raises(ConfigurationError, match="begins and ends at one time: the whole day is"):
         SendingHours.read(given)
 
 
 @pytest.mark.parametrize("zone", ["", "Eastern", "America", "../UTC", "America/New York"])
-def test_what_is_no_zone_is_refused(zone: str) -> None:
-    """With what a zone is called, and how to get those that are new."""
+def test_a_text_that_is_no_time_zone_is_refused(zone: str) -> None:
+    """A text that is no time zone is refused with an example of one."""
     with pytest.raises(ConfigurationError, match=r"is no time zone .* America/New_York is one"):
         SendingHours.read("09:00-20:00", zone)
 
 
 def test_a_machine_without_a_table_of_zones_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is to be installed is named."""
+    """A machine without a table of time zones gets an error that says to install tzdata."""
 
     def none(name: str) -> zoneinfo.ZoneInfo:
         raise zoneinfo.ZoneInfoNotFoundError(name)
@@ -235,6 +235,6 @@ def test_a_machine_without_a_table_of_zones_says_so(monkeypatch: pytest.MonkeyPa
         SendingHours.read("09:00-20:00", "Antarctica/Troll")
 
 
-def test_this_machines_clock_has_a_zone() -> None:
-    """A time without one would be compared with nothing."""
+def test_utc_now_has_a_time_zone() -> None:
+    """`utc_now` returns a time with the zone UTC."""
     assert utc_now().tzinfo is UTC

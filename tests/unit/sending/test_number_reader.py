@@ -1,4 +1,4 @@
-"""The reader of numbers that a client is given: applied first, on every way to send."""
+"""A client's `number_reader` is applied first, on every way to send."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def client(
 
 
 async def test_a_national_number_goes_to_its_country() -> None:
-    """`send_sms` and `send_many` send to the number as read, and give the message as written."""
+    """`send_sms` and `send_many` send to the number as read; the outcome has it as written."""
     transport = StubTransport()
     message = SMS(to=AMERICAN, text="Hello")
     async with client(transport) as skycore:
@@ -48,7 +48,7 @@ async def test_a_national_number_goes_to_its_country() -> None:
 
 
 async def test_a_view_reads_as_its_client_or_in_its_own_way() -> None:
-    """`with_options` keeps the reader, changes it or takes it away."""
+    """`with_options` keeps the client's number reader, replaces it or removes it."""
     transport = StubTransport()
     async with client(transport) as skycore:
         await skycore.with_options(timeout=3).send_sms(to=AMERICAN, text="Hello")
@@ -59,7 +59,7 @@ async def test_a_view_reads_as_its_client_or_in_its_own_way() -> None:
 
 
 async def test_a_ledger_knows_a_message_by_the_number_as_read() -> None:
-    """One key is one message however its number is written; read otherwise, it is another."""
+    """A ledger compares messages of one key by the number as read, not as written."""
     transport = StubTransport()
     async with MemoryLedger() as ledger, client(transport, ledger) as skycore:
         first = await skycore.send_sms(to=AMERICAN, text="Hello", key="a")
@@ -76,7 +76,7 @@ async def test_a_ledger_knows_a_message_by_the_number_as_read() -> None:
 
 
 async def test_a_number_that_opted_out_is_known_however_it_is_written() -> None:
-    """The opt-out is looked up by the number as read."""
+    """An opt-out is looked up by the number as read."""
     transport = StubTransport()
     async with MemoryLedger() as ledger, client(transport, ledger) as skycore:
         await ledger.opt_out(f"+{READ}")
@@ -85,8 +85,8 @@ async def test_a_number_that_opted_out_is_known_however_it_is_written() -> None:
     assert transport.sent == []
 
 
-async def test_what_a_reader_raises_or_returns_refuses_the_one_message() -> None:
-    """A reader of the caller's own that fails stops no bulk send, and its words are not shown."""
+async def test_a_failing_number_reader_refuses_that_message_alone() -> None:
+    """A number reader that fails refuses that message alone, and its error text is not shown."""
 
     def reader(to: str) -> str:
         if to == "1":

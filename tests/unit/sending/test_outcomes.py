@@ -1,4 +1,4 @@
-"""What an outcome means: the table is total, and what it says is held against plain words."""
+"""What an outcome means: the table is total, and each kind of outcome has the right meaning."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ IN_DOUBT = failed(OutcomeUnknown("HTTP 502"))
 
 
 def test_every_verdict_has_a_meaning_and_a_state() -> None:
-    """Neither table leaves a verdict to chance."""
+    """The tables of meanings and of states have an entry for every verdict."""
     assert MEANINGS.keys() == STATES.keys() == set(Verdict)
 
 
@@ -69,16 +69,16 @@ def test_every_verdict_has_a_meaning_and_a_state() -> None:
         (IN_DOUBT, Meaning(in_doubt=True, gets_through=False)),
     ],
 )
-def test_what_follows_from_an_outcome(outcome: Outcome, says: Meaning) -> None:
-    """Each kind of outcome has its meaning, the error in it the same."""
+def test_each_outcome_has_its_meaning(outcome: Outcome, says: Meaning) -> None:
+    """Each kind of outcome, and the error in it, has the expected meaning."""
     assert meaning_of(outcome) == says
     if isinstance(outcome, Failed):
         assert meaning_of(outcome.error) == says
 
 
 @pytest.mark.parametrize("outcome", [NOT_SENT, THROTTLED, IN_DOUBT, NOT_RECORDED])
-def test_so_many_in_a_row_mean_that_none_gets_through(outcome: Outcome) -> None:
-    """Doubt counts as what was not sent does, and one fewer than the limit is not enough."""
+def test_failures_in_a_row_up_to_the_limit_mean_stuck(outcome: Outcome) -> None:
+    """As many unsent or in-doubt outcomes in a row as the limit, and not one fewer, mean stuck."""
     counter = StuckCounter(limit=3)
     for _ in range(2):
         counter.add(outcome)
@@ -88,8 +88,8 @@ def test_so_many_in_a_row_mean_that_none_gets_through(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", [ACCEPTED, REJECTED])
-def test_a_clear_answer_starts_the_count_anew(outcome: Outcome) -> None:
-    """What was accepted, or refused for itself, got through."""
+def test_an_answer_resets_the_stuck_count(outcome: Outcome) -> None:
+    """An accepted or rejected message sets the count of failures in a row back to 0."""
     counter = StuckCounter(limit=2, in_a_row=1)
     counter.add(outcome)
     assert counter.in_a_row == 0
@@ -108,8 +108,8 @@ def test_a_clear_answer_starts_the_count_anew(outcome: Outcome) -> None:
         attrs.evolve(IN_DOUBT, recorded=True),
     ],
 )
-def test_what_was_not_tried_says_nothing(outcome: Outcome) -> None:
-    """Refused here or known from before, a message neither counts nor starts the count anew."""
+def test_an_outcome_without_an_exchange_leaves_the_stuck_count(outcome: Outcome) -> None:
+    """An outcome that needed no exchange, or was recorded before, leaves the count as it is."""
     counter = StuckCounter(limit=2, in_a_row=1)
     counter.add(outcome)
     assert counter.in_a_row == 1

@@ -1,4 +1,4 @@
-"""A client that keeps a ledger: keys, doubt, halts and restarts, with the stub for a transport."""
+"""A client with a ledger: keys, doubt, halts and restarts, over a stub transport."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def messages(count: int) -> list[SMS]:
 
 
 async def sent_all(client: SkycoreClient, source: Source, **word: bool) -> list[Outcome]:
-    """Send them, and give every outcome."""
+    """Send the messages of the source, and return every outcome."""
     async with client.send_many(source, **word) as outcomes:
         return [outcome async for outcome in outcomes]
 
@@ -91,7 +91,7 @@ async def states(ledger: Ledger) -> dict[str, str]:
 
 
 async def test_a_key_is_sent_once() -> None:
-    """The second call with a key sends nothing, and gives the same Accepted."""
+    """A second call with the same key sends nothing and returns the same Accepted."""
     transport = StubTransport()
     async with recording(transport) as (client, _):
         first = await client.send_sms(**KEYED)
@@ -102,7 +102,7 @@ async def test_a_key_is_sent_once() -> None:
 
 
 async def test_a_key_used_by_two_at_once_is_sent_once() -> None:
-    """Who comes while a key is under way gets its outcome."""
+    """A caller who uses a key that is under way waits for its outcome and gets the same one."""
     transport = StubTransport()
     transport.held = anyio.Event()
     found: list[Accepted] = []
@@ -122,7 +122,7 @@ async def test_a_key_used_by_two_at_once_is_sent_once() -> None:
 
 @pytest.mark.parametrize("rate", [None, 1000])
 async def test_a_key_with_other_content_is_a_conflict(rate: float | None) -> None:
-    """A key stands for one number, text and sender; how the number is written is no matter."""
+    """A key with another text raises KeyConflict; another spelling of the number does not."""
     transport = StubTransport()
     async with recording(transport, rate=rate) as (client, _):
         await client.send_sms(**KEYED)
@@ -136,10 +136,10 @@ async def test_a_key_with_other_content_is_a_conflict(rate: float | None) -> Non
 
 
 @pytest.mark.parametrize("rate", [None, 1000])
-async def test_what_was_looked_up_is_begun_with_its_digest_and_not_looked_up_again(
+async def test_a_resolved_message_is_not_looked_up_again(
     rate: float | None,
 ) -> None:
-    """A message that its sender has resolved and looked up is neither once more."""
+    """A message that was resolved and looked up before is sent without another lookup."""
     transport, ledger = StubTransport(), MemoryLedger()
     looked_up: list[object] = []
     run = ledger.run
@@ -165,8 +165,8 @@ async def test_what_was_looked_up_is_begun_with_its_digest_and_not_looked_up_aga
 
 
 @pytest.mark.parametrize("key", ["", "\0", 17])
-async def test_a_key_that_is_none_is_refused(key: Any) -> None:
-    """An empty key would make one message of many."""
+async def test_a_malformed_key_is_refused(key: Any) -> None:
+    """An empty key, one with a NUL character, and one that is no text are refused."""
     async with recording(StubTransport()) as (client, ledger):
         with pytest.raises(InvalidMessage, match="key:"):
             await client.send_sms(**KEYED | {"key": key})
@@ -177,7 +177,7 @@ async def test_a_key_that_is_none_is_refused(key: Any) -> None:
 
 
 async def test_messages_without_a_key_are_each_their_own() -> None:
-    """Without a key every call is a message, and the ledger has them all."""
+    """Each message without a key is sent, and the ledger has each of them."""
     transport = StubTransport()
     async with recording(transport) as (client, ledger):
         for _ in range(3):
@@ -198,10 +198,10 @@ async def test_messages_without_a_key_are_each_their_own() -> None:
         (NotSent("no connection"), "not_sent", 1),
     ],
 )
-async def test_what_is_not_sent_may_start_again_and_nothing_else(
+async def test_only_a_key_that_was_not_sent_is_sent_again(
     answer: Answer, state: str, again: int
 ) -> None:
-    """A key whose message may have been sent, or was refused for itself, sends no second time."""
+    """A key is sent again only after NotSent; a rejected or in-doubt key gives the same error."""
     transport = StubTransport(lambda _to: answer)
     async with recording(transport, rate=1000, burst=10) as (client, ledger):
         (first,) = await failures(client)
@@ -228,8 +228,8 @@ async def resend(client: SkycoreClient) -> None:
         await client.send_sms(**KEYED, resend_in_doubt=True)
 
 
-async def test_doubt_is_sent_again_on_the_callers_word() -> None:
-    """`resend_in_doubt` is the only way, for one message and for many."""
+async def test_a_doubt_is_sent_again_only_with_resend_in_doubt() -> None:
+    """A message in doubt is sent again only with `resend_in_doubt`, alone or in a bulk."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     async with recording(transport) as (client, ledger):
         await failures(client)
@@ -246,8 +246,10 @@ async def test_doubt_is_sent_again_on_the_callers_word() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"max_in_flight": 1}, {"rate": 20}])
-async def test_a_word_is_for_what_is_in_doubt_when_it_is_given(settings: dict[str, Any]) -> None:
-    """Given while the message is under way, it sends no doubt again that comes of that."""
+async def test_resend_in_doubt_does_not_cover_a_message_that_is_under_way(
+    settings: dict[str, Any],
+) -> None:
+    """`resend_in_doubt` given while a message is under way does not cover the doubt it ends in."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     transport.held = anyio.Event()
     async with recording(transport, **settings) as (client, _):
@@ -267,8 +269,8 @@ async def test_a_word_is_for_what_is_in_doubt_when_it_is_given(settings: dict[st
     assert transport.sent == [TO] * 2
 
 
-async def test_one_doubt_is_sent_again_by_one_of_two_words_for_it() -> None:
-    """The other was for the doubt that is gone, and not for what came of sending it again."""
+async def test_two_permissions_for_one_doubt_send_it_once() -> None:
+    """Two concurrent calls with `resend_in_doubt` send one doubt again once."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     async with recording(transport, max_in_flight=1) as (client, _):
         await failures(client)
@@ -282,10 +284,10 @@ async def test_one_doubt_is_sent_again_by_one_of_two_words_for_it() -> None:
 
 
 @pytest.mark.parametrize("is_looked_up", [False, True])
-async def test_a_word_is_for_no_doubt_of_the_sending_that_it_is_given_for(
+async def test_resend_in_doubt_does_not_cover_a_doubt_of_the_same_bulk(
     is_looked_up: bool,
 ) -> None:
-    """Of two messages with one key, the second sends not again what the first left in doubt."""
+    """A bulk with `resend_in_doubt` sends a key that it has twice only once."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     async with recording(transport, max_in_flight=1) as (client, _):
         await failures(client)
@@ -300,7 +302,7 @@ async def test_a_word_is_for_no_doubt_of_the_sending_that_it_is_given_for(
 
 
 class SlowToRead(MemoryLedger):
-    """A ledger that answers what it is asked of messages once the first of those was told."""
+    """A ledger whose later lookups wait until the outcome of the first message is recorded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -321,10 +323,12 @@ class SlowToRead(MemoryLedger):
 
 
 @pytest.mark.parametrize("words", [1, 2])
-async def test_a_word_is_for_no_doubt_that_is_read_before_its_outcome(words: int) -> None:
-    """A message was to be looked up when the first with its key had come into doubt anew.
+async def test_resend_in_doubt_does_not_cover_a_doubt_read_after_the_first_outcome(
+    words: int,
+) -> None:
+    """A bulk with `resend_in_doubt` sends a key once, even if its repetitions are looked up late.
 
-    Where that one was sent, the word is for the next doubt: it was given again.
+    A second bulk with `resend_in_doubt` covers the new doubt, and sends once more.
     """
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     async with SlowToRead() as slow, recording(transport, slow) as (client, _):
@@ -337,7 +341,7 @@ async def test_a_word_is_for_no_doubt_that_is_read_before_its_outcome(words: int
 
 
 class SlowToWrite(MemoryLedger):
-    """A ledger that is slow to write what came of a message, and to say what it has of another."""
+    """A ledger that is slow to record an outcome, and delays lookups until then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -358,10 +362,12 @@ class SlowToWrite(MemoryLedger):
 
 
 @pytest.mark.parametrize("has_another", [False, True])
-async def test_a_word_is_for_no_doubt_that_is_just_being_written(has_another: bool) -> None:
-    """Nobody has been told of it when the word is given, which is for the doubt before it.
+async def test_resend_in_doubt_does_not_cover_a_doubt_that_is_being_recorded(
+    has_another: bool,
+) -> None:
+    """`resend_in_doubt` given while a new doubt is being recorded does not cover the new doubt.
 
-    So it is where another client of the ledger is given the word.
+    The same holds for a call of another client of the ledger.
     """
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     async with (
@@ -381,7 +387,7 @@ async def test_a_word_is_for_no_doubt_that_is_just_being_written(has_another: bo
 
 
 class SlowToAnswer(MemoryLedger):
-    """A ledger that answers a second question about a message once the first of both was told."""
+    """A ledger that answers the second lookup once the first message's outcome is recorded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -401,10 +407,10 @@ class SlowToAnswer(MemoryLedger):
 
 
 @pytest.mark.parametrize("has_another", [False, True])
-async def test_a_word_is_for_no_doubt_that_comes_while_it_waits_to_be_looked_up(
+async def test_resend_in_doubt_does_not_cover_a_doubt_that_comes_during_its_lookup(
     has_another: bool,
 ) -> None:
-    """It was given before that message was begun, and is looked up after its doubt is written."""
+    """`resend_in_doubt` does not cover a doubt that arose while its own lookup was waiting."""
     transport = StubTransport(lambda _to: OutcomeUnknown("no answer"))
     async with (
         SlowToAnswer() as slow,
@@ -425,8 +431,8 @@ async def test_a_word_is_for_no_doubt_that_comes_while_it_waits_to_be_looked_up(
 
 @pytest.mark.parametrize("name", ["resend_in_doubt", "ignore_opt_out"])
 @pytest.mark.parametrize("word", ["no", 1, 0.5])
-async def test_a_word_that_is_none_is_refused(name: str, word: Any) -> None:
-    """A text would be one whatever it says, and what is no bool was taken for an opt-out."""
+async def test_a_permission_that_is_no_bool_is_refused(name: str, word: Any) -> None:
+    """`resend_in_doubt` and `ignore_opt_out` are refused unless they are True or False."""
     transport = StubTransport()
     async with recording(transport) as (client, _):
         with pytest.raises(ConfigurationError, match=f"{name}: True or False is needed"):
@@ -437,7 +443,7 @@ async def test_a_word_that_is_none_is_refused(name: str, word: Any) -> None:
 
 
 async def test_a_number_that_opted_out_is_not_sent_to() -> None:
-    """RecipientOptedOut, and nothing is sent, unless the caller says otherwise."""
+    """A number that opted out raises RecipientOptedOut, unless `ignore_opt_out` is given."""
     transport = StubTransport()
     async with recording(transport) as (client, ledger):
         await ledger.opt_out(TO)
@@ -453,17 +459,17 @@ async def test_a_number_that_opted_out_is_not_sent_to() -> None:
 async def tried_again(
     ledger: Any, meanwhile: Callable[[], Awaitable[Any]], **word: Any
 ) -> tuple[list[str], Outcome]:
-    """Send what is throttled at first, with something that happens meanwhile."""
+    """Send a message that is throttled at first, and call `meanwhile` before its second try."""
     transport = StubTransport(answers(refused("E106"), accepted(TO)))
-    limiter = Between(meanwhile)
+    limiter = CallsBeforeRetry(meanwhile)
     sender = Dispatcher(transport, limiter, recorder=Recorder(ledger), chance=lambda: 0.0)
     outcome = await sender.send(SMS(**KEYED), attrs.evolve(SETTINGS, **word))
     await sender.tasks.close()
     return transport.sent, outcome
 
 
-class Between:
-    """A limiter that waits before each other try, until something has happened."""
+class CallsBeforeRetry:
+    """A limiter that calls `meanwhile` before it lets the second try start."""
 
     def __init__(self, meanwhile: Callable[[], Awaitable[Any]]) -> None:
         self._meanwhile = meanwhile
@@ -482,7 +488,7 @@ class Between:
 
 
 async def test_a_number_that_opts_out_between_two_tries_is_not_tried_again() -> None:
-    """What was throttled is tried seconds later, and a STOP that came meanwhile counts."""
+    """A throttled message is not tried again if its number opts out before the second try."""
     async with MemoryLedger() as ledger:
         sent, outcome = await tried_again(ledger, partial(ledger.opt_out, TO))
         assert sent == [TO]
@@ -494,8 +500,8 @@ async def test_a_number_that_opts_out_between_two_tries_is_not_tried_again() -> 
         assert isinstance(outcome, Accepted)
 
 
-async def test_who_is_sent_to_all_the_same_is_tried_again() -> None:
-    """The word for it holds for each try."""
+async def test_ignore_opt_out_holds_for_each_try() -> None:
+    """`ignore_opt_out` holds for the second try of a throttled message, too."""
     async with MemoryLedger() as ledger:
         opts_out = partial(ledger.opt_out, TO)
         sent, outcome = await tried_again(ledger, opts_out, ignore_opt_out=True)
@@ -503,10 +509,10 @@ async def test_who_is_sent_to_all_the_same_is_tried_again() -> None:
     assert isinstance(outcome, Accepted)
 
 
-async def test_where_nobody_can_tell_who_opted_out_nothing_is_tried_again(
+async def test_no_second_try_is_made_if_opt_outs_cannot_be_looked_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It ends as its last try did, and nothing is in doubt."""
+    """A throttled message is not tried again if the ledger cannot look up opt-outs."""
     async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
         sent, outcome = await tried_again(ledger, ledger.aclose)
     assert sent == [TO]
@@ -515,18 +521,18 @@ async def test_where_nobody_can_tell_who_opted_out_nothing_is_tried_again(
     assert "whether a number has opted out was not told: RuntimeError" in caplog.text
 
 
-class OfTheCallers:
-    """A ledger that has no more than a client needs."""
+class MinimalLedger:
+    """A ledger that has no more methods than a client needs."""
 
     def __init__(self, ledger: MemoryLedger) -> None:
         self.lookup, self.begin, self.finish = ledger.lookup, ledger.begin, ledger.finish
 
 
-async def test_who_leaves_while_the_ledger_is_asked_again_is_sent_no_other_try() -> None:
-    """Nothing of the second try has left, so that what is known is that of the first."""
+async def test_a_caller_cancelled_during_the_opt_out_lookup_has_no_second_try() -> None:
+    """A caller cancelled while opt-outs are looked up has no second try: it is not sent."""
     transport = StubTransport(answers(refused("E106"), accepted(TO)))
 
-    class Asked(OfTheCallers):
+    class Asked(MinimalLedger):
         async def is_opted_out(self, number: str) -> bool:
             assert number == TO
             caller.cancel()
@@ -535,7 +541,7 @@ async def test_who_leaves_while_the_ledger_is_asked_again_is_sent_no_other_try()
 
     async with MemoryLedger() as ledger:
         asked: Any = Asked(ledger)
-        limiter = Between(anyio.lowlevel.checkpoint)
+        limiter = CallsBeforeRetry(anyio.lowlevel.checkpoint)
         sender = Dispatcher(transport, limiter, recorder=Recorder(asked), chance=lambda: 0.0)
         with anyio.CancelScope() as caller:
             await sender.send(SMS(**KEYED), SETTINGS)
@@ -545,16 +551,16 @@ async def test_who_leaves_while_the_ledger_is_asked_again_is_sent_no_other_try()
         assert await states(ledger) == {"order-17": "not_sent"}
 
 
-async def test_a_ledger_of_the_callers_need_not_tell_who_opted_out() -> None:
-    """What a client asks of one is what its protocol says, and it goes on without the rest."""
+async def test_a_ledger_without_is_opted_out_is_enough_for_a_second_try() -> None:
+    """A throttled message is tried again with a caller's ledger that lacks `is_opted_out`."""
     async with MemoryLedger() as ledger:
-        sent, outcome = await tried_again(OfTheCallers(ledger), anyio.lowlevel.checkpoint)
+        sent, outcome = await tried_again(MinimalLedger(ledger), anyio.lowlevel.checkpoint)
     assert sent == [TO, TO]
     assert isinstance(outcome, Accepted)
 
 
 async def test_a_bulk_run_again_sends_only_what_was_not() -> None:
-    """The same messages again give every outcome, and send what was left."""
+    """A bulk that is run again yields every outcome and sends only the messages not yet sent."""
     source = messages(40)
     transport = StubTransport()
     async with recording(transport) as (client, ledger):
@@ -571,8 +577,8 @@ async def test_a_bulk_run_again_sends_only_what_was_not() -> None:
     assert sorted(transport.sent) == sorted(message.to for message in source)
 
 
-async def test_what_is_recorded_takes_no_turn() -> None:
-    """Going on with a bulk that was nearly done is not paced by what is done."""
+async def test_a_recorded_outcome_takes_no_start_of_the_rate() -> None:
+    """A message whose outcome is recorded takes no start of the rate limit."""
     source = messages(30)
     transport = StubTransport()
     async with recording(transport, rate=0.001, burst=32) as (client, _):
@@ -582,8 +588,8 @@ async def test_what_is_recorded_takes_no_turn() -> None:
     assert len(transport.sent) == 31
 
 
-async def test_a_halt_gives_back_what_was_taken() -> None:
-    """What waits to start when the account is refused is NotSent, and can be given again."""
+async def test_messages_that_wait_when_the_account_is_refused_are_not_sent() -> None:
+    """Messages that wait to start when the account is refused are NotSent."""
     source = messages(10)
     transport = StubTransport(lambda _to: refused("E120"))
     async with recording(transport, rate=0.001, burst=2) as (client, ledger):
@@ -599,7 +605,7 @@ async def test_a_halt_gives_back_what_was_taken() -> None:
 
 
 async def test_a_cancelled_callers_outcome_is_kept() -> None:
-    """The ledger has what came of a message whose caller is gone."""
+    """The ledger records the outcome of a message whose caller was cancelled."""
     transport = StubTransport()
     transport.held = anyio.Event()
     async with recording(transport) as (client, ledger):
@@ -616,7 +622,7 @@ async def test_a_cancelled_callers_outcome_is_kept() -> None:
 async def test_an_outcome_is_kept_where_client_and_ledger_are_left_cancelled(
     tmp_path: Path,
 ) -> None:
-    """The ledger is not closed before it has what came of what was in flight."""
+    """A cancelled program's ledger closes after the outcomes in flight are recorded."""
     transport = StubTransport()
     transport.held = anyio.Event()
 
@@ -645,7 +651,7 @@ async def _let_go_later(held: anyio.Event) -> None:
 
 
 async def test_a_caller_cancelled_while_waiting_for_a_slot_sends_nothing() -> None:
-    """A message that only waits for others to end is called back, and may be sent again."""
+    """A caller cancelled while waiting for a slot sends nothing, and records nothing."""
     transport = StubTransport()
     transport.held = anyio.Event()
     async with recording(transport, max_in_flight=1) as (client, ledger):
@@ -670,8 +676,8 @@ async def until_decided(ledger: Ledger) -> dict[str, str]:
     return found
 
 
-async def test_no_more_are_under_way_than_are_in_flight() -> None:
-    """However many call at once, a crash would leave only so many in doubt."""
+async def test_the_ledger_has_no_more_messages_sending_than_max_in_flight() -> None:
+    """The ledger has at most `max_in_flight` messages as sending, for any number of callers."""
     transport = StubTransport()
     transport.held = anyio.Event()
     async with (
@@ -687,10 +693,10 @@ async def test_no_more_are_under_way_than_are_in_flight() -> None:
 
 
 @pytest.mark.parametrize(("rate", "asked"), [(None, 0), (1000, 3)])
-async def test_only_where_starts_are_scarce_is_the_ledger_asked_before(
+async def test_the_ledger_is_looked_up_before_a_start_only_with_a_rate(
     rate: float | None, asked: int
 ) -> None:
-    """What is recorded takes no start where those are few, and no step more where they are not."""
+    """A message is looked up before it takes a start only if the client has a rate."""
 
     class Asked(MemoryLedger):
         times = 0
@@ -710,8 +716,8 @@ async def test_only_where_starts_are_scarce_is_the_ledger_asked_before(
 
 
 @pytest.mark.slow
-async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
-    """The timeout bounds the wait for what is in flight too."""
+async def test_a_message_that_gets_no_slot_within_the_timeout_is_not_sent() -> None:
+    """A message that gets no slot within the timeout is NotSent, and not in the ledger."""
     transport = StubTransport()
     transport.held = anyio.Event()
     async with (
@@ -726,8 +732,8 @@ async def test_a_slot_that_does_not_come_in_time_is_not_sent() -> None:
         transport.held.set()
 
 
-async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
-    """Where no time is left for the exchange none begins, and so there is no doubt."""
+async def test_a_message_whose_intent_takes_the_whole_timeout_is_not_sent() -> None:
+    """A message is NotSent if recording its intent takes the whole timeout."""
 
     class Slow(MemoryLedger):
         async def begin(self, intent: SendIntent, **word: Any) -> Submission | None:
@@ -745,7 +751,7 @@ async def test_an_intent_that_took_the_whole_timeout_is_not_sent() -> None:
 
 @pytest.mark.slow
 async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Path) -> None:
-    """An intent that cannot be made durable is not sent, and halts a bulk."""
+    """A message whose intent cannot be recorded is not sent, and a bulk halts."""
     transport = StubTransport()
     path = tmp_path / "moved.db"
     async with SQLiteLedger(path) as ledger, recording(transport, ledger) as (client, _):
@@ -759,8 +765,8 @@ async def test_without_a_ledger_that_can_be_written_nothing_is_sent(tmp_path: Pa
     assert not transport.sent
 
 
-async def test_a_ledger_that_cannot_be_looked_into_says_so_and_nothing_is_sent() -> None:
-    """What failed is named: to read what came of the key before, and not to write its intent."""
+async def test_a_ledger_that_cannot_be_read_says_so_and_nothing_is_sent() -> None:
+    """A failed lookup raises NotRecorded, which says so, and nothing is sent."""
 
     class Unreadable(MemoryLedger):
         async def lookup(self, intent: SendIntent, **word: Any) -> Submission | None:
@@ -774,7 +780,7 @@ async def test_a_ledger_that_cannot_be_looked_into_says_so_and_nothing_is_sent()
 
 
 class Full(MemoryLedger):
-    """A ledger that takes intents, and has no room for outcomes while it is `full`."""
+    """A ledger that records intents, but raises for outcomes while `full` is true."""
 
     full = True
 
@@ -787,7 +793,7 @@ class Full(MemoryLedger):
 async def test_an_outcome_that_cannot_be_written_is_still_given(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The caller has the tracking id, the log says so, and nothing else is sent meanwhile."""
+    """A caller gets an outcome that cannot be recorded; no other message is sent meanwhile."""
     transport = StubTransport()
     async with Full() as ledger, recording(transport, ledger) as (client, _):
         assert (await client.send_sms(**KEYED)).tracking_id
@@ -799,10 +805,10 @@ async def test_an_outcome_that_cannot_be_written_is_still_given(
     assert transport.sent == [TO]
 
 
-async def test_a_ledger_that_stays_full_is_told_of_once_and_without_the_number(
+async def test_an_unrecorded_outcome_is_logged_once_with_a_masked_number(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A key may hold the number, which is masked; closing the client has nothing to add."""
+    """An outcome that stays unrecorded is logged once, with the number in its key masked."""
     async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
         await client.send_sms(to=TO, text="Hello", key=f"promo:{TO}")
     (record,) = caplog.records
@@ -811,10 +817,10 @@ async def test_a_ledger_that_stays_full_is_told_of_once_and_without_the_number(
     )
 
 
-async def test_what_is_in_flight_when_the_ledger_is_closed_is_still_given(
+async def test_callers_get_outcomes_of_messages_in_flight_when_the_ledger_closes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Closed before the client, the ledger costs no caller an outcome; nothing more is sent."""
+    """A ledger closed before the client costs no caller an outcome, and nothing more is sent."""
     transport = StubTransport()
     transport.held = anyio.Event()
     ledger = MemoryLedger()
@@ -845,7 +851,7 @@ async def test_what_is_in_flight_when_the_ledger_is_closed_is_still_given(
 
 @pytest.mark.parametrize("when", ["with the next message", "on closing"])
 async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None:
-    """What could not be written is not forgotten: the same key is not sent again."""
+    """An outcome that could not be recorded is recorded later, and its key is not sent again."""
     transport = StubTransport()
     async with Full() as ledger:
         async with recording(transport, ledger) as (client, _):
@@ -866,10 +872,10 @@ async def test_an_outcome_is_written_when_there_is_room_again(when: str) -> None
         (lambda _to: OutcomeUnknown("no answer"), {"resend_in_doubt": True}),
     ],
 )
-async def test_who_was_told_an_outcome_goes_by_it_when_there_is_room_again(
+async def test_an_unrecorded_outcome_is_recorded_before_its_key_is_looked_up(
     rate: float | None, answer: Callable[[str], Answer], again: dict[str, Any]
 ) -> None:
-    """It is written before the message is looked up, which is not said to be under way still."""
+    """An unrecorded outcome is recorded before the next call with its key is decided."""
     transport = StubTransport(answer)
     async with Full() as ledger, recording(transport, ledger, rate=rate) as (client, _):
         with pytest.raises((Rejected, OutcomeUnknown)):
@@ -883,21 +889,21 @@ async def test_who_was_told_an_outcome_goes_by_it_when_there_is_room_again(
 
 
 class WithoutHash(Full):
-    """A ledger as of the caller's own, which is known by no hash."""
+    """A caller's own ledger that is not hashable."""
 
     __hash__ = None  # type: ignore[assignment]
 
 
 class Broken(MemoryLedger):
-    """A ledger as of the caller's own, which fails at outcomes with what is no LedgerError."""
+    """A caller's own ledger whose `finish` raises errors other than LedgerError."""
 
     async def finish(self, key: str, submission: Submission) -> None:
         raise TimeoutError if key == "k0" else KeyError(key)
 
 
 @pytest.mark.parametrize("key", ["k0", "k1"])
-async def test_whatever_keeps_an_outcome_from_being_written_nothing_else_is_sent(key: str) -> None:
-    """To no client of the ledger does it come as what may have become of its own message."""
+async def test_any_error_in_recording_an_outcome_stops_further_messages(key: str) -> None:
+    """Any error of `finish` makes later messages NotRecorded, for every client of the ledger."""
     transport = StubTransport()
     async with Broken() as ledger, recording(transport, ledger) as (client, _):
         await client.send_sms(to=TO, text="Hello", key=key)
@@ -911,7 +917,7 @@ async def test_whatever_keeps_an_outcome_from_being_written_nothing_else_is_sent
 
 
 class Equal(Full):
-    """A ledger as of the caller's own, which equals others that are kept elsewhere."""
+    """A caller's own ledger that equals other ledgers which are kept elsewhere."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Equal)
@@ -921,7 +927,7 @@ class Equal(Full):
 
 
 class Slots:
-    """A ledger as of the caller's own, to which no weak reference can be made."""
+    """A caller's own ledger that allows no weak references."""
 
     __slots__ = ("_full",)
 
@@ -937,7 +943,7 @@ class Slots:
 async def test_an_outcome_is_written_by_another_client_of_the_ledger(
     kind: type[Full], is_closed: bool
 ) -> None:
-    """Also that of a client which is gone: its message is not under way until the program ends."""
+    """Another client of the ledger records what a client, even a closed one, could not."""
     transport = StubTransport()
     async with kind() as ledger, AsyncExitStack() as first:
         client, _ = await first.enter_async_context(recording(transport, ledger))
@@ -953,7 +959,7 @@ async def test_an_outcome_is_written_by_another_client_of_the_ledger(
 
 
 def test_an_outcome_is_written_in_another_event_loop() -> None:
-    """A ledger outlives the loop in which it could not be written, of whichever kind that was."""
+    """An unrecorded outcome is recorded in a later event loop, of asyncio or trio."""
     transport, ledger = StubTransport(), Full()
 
     async def send(message: SMS) -> None:
@@ -968,7 +974,7 @@ def test_an_outcome_is_written_in_another_event_loop() -> None:
 
 
 def test_a_forked_process_makes_up_keys_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that has the id of a process before: what two send under one key goes out once."""
+    """A forked process makes up keys that differ from those of its parent."""
     made_up = Recorder(MemoryLedger())._made_up
     first, second = next(made_up), next(made_up)
     monkeypatch.setattr(forks, "count", forks.count + 1)
@@ -976,7 +982,7 @@ def test_a_forked_process_makes_up_keys_of_its_own(monkeypatch: pytest.MonkeyPat
 
 
 async def test_an_outcome_is_written_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There each message that came after it was a TypeError, and it was written by nobody."""
+    """A forked process records an unrecorded outcome when it sends its next message."""
     monkeypatch.setattr(forks, "count", forks.count + 1)
     async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
         await client.send_sms(**KEYED)
@@ -986,7 +992,7 @@ async def test_an_outcome_is_written_in_a_forked_process(monkeypatch: pytest.Mon
 
 
 async def test_an_outcome_is_written_to_no_other_ledger_that_equals_its_own() -> None:
-    """It would be in neither: a ledger passes over what came of a message that it lacks."""
+    """An unrecorded outcome is recorded in its own ledger, and not in one that compares equal."""
     transport = StubTransport()
     async with Equal() as ledger, Equal() as other, recording(transport, ledger) as (client, _):
         await client.send_sms(**KEYED)
@@ -998,8 +1004,8 @@ async def test_an_outcome_is_written_to_no_other_ledger_that_equals_its_own() ->
         assert await states(ledger) == {"order-17": "accepted"}
 
 
-async def test_a_ledger_without_weak_references_is_kept_by_each_client_alone() -> None:
-    """One of the caller's own need have none, and the client writes what is left all the same."""
+async def test_a_ledger_without_weak_references_gets_its_unrecorded_outcomes() -> None:
+    """A ledger that allows no weak references gets unrecorded outcomes from the same client."""
     async with Full() as full:
         own: Any = Slots(full)
         async with recording(StubTransport(), own) as (client, _):
@@ -1009,7 +1015,7 @@ async def test_a_ledger_without_weak_references_is_kept_by_each_client_alone() -
 
 
 async def test_nothing_is_kept_of_a_ledger_that_is_gone() -> None:
-    """A program may have one for each request."""
+    """No unrecorded outcome is kept in memory once its ledger is deleted."""
     async with Full() as ledger, recording(StubTransport(), ledger) as (client, _):
         await client.send_sms(**KEYED)
         known_by = id(ledger)
@@ -1020,8 +1026,8 @@ async def test_nothing_is_kept_of_a_ledger_that_is_gone() -> None:
     assert known_by not in _by_ledger
 
 
-class OfManyThreads:
-    """A ledger of the caller's own, which event loops in several threads may use at once."""
+class ThreadSafeLedger:
+    """A caller's own ledger, which event loops in several threads may use at once."""
 
     def __init__(self) -> None:
         self.full = True
@@ -1046,8 +1052,8 @@ class OfManyThreads:
 
 
 def test_event_loops_in_many_threads_write_what_is_left() -> None:
-    """None fails where another was quicker, nor passes over an outcome for one that it wrote."""
-    ledger: Any = OfManyThreads()
+    """Event loops in several threads record all unrecorded outcomes, and none fails."""
+    ledger: Any = ThreadSafeLedger()
     transport = StubTransport()
 
     async def send(*keys: str) -> None:
@@ -1062,7 +1068,7 @@ def test_event_loops_in_many_threads_write_what_is_left() -> None:
 
 
 async def test_an_outcome_that_was_late_is_written_once() -> None:
-    """Two messages that find it unwritten do not write it over what its key became since."""
+    """A late outcome that two messages find unrecorded overwrites no newer one of its key."""
     hold = anyio.Event()
 
     class Slow(Full):
@@ -1094,8 +1100,8 @@ async def test_an_outcome_that_was_late_is_written_once() -> None:
         assert (await states(ledger))["k1"] == "accepted"
 
 
-class Moving:
-    """SQLite's connection to a ledger that somebody moves away just after a commit."""
+class MovedAfterCommit:
+    """SQLite's connection to a ledger whose file is moved away just after a commit."""
 
     def __init__(self, path: str) -> None:
         self._connection = connect(path)
@@ -1116,12 +1122,12 @@ class Moving:
 async def test_an_outcome_that_was_written_and_told_as_an_error_ends_no_later_attempt(
     tmp_path: Path,
 ) -> None:
-    """Another client may have begun its key by then, as nothing was sent: that has its own."""
-    made: list[Moving] = []
+    """An outcome that was committed but reported as an error does not end a later attempt."""
+    made: list[MovedAfterCommit] = []
     under_way: dict[str, str] = {}
 
-    def connected(path: str) -> Moving:
-        made.append(Moving(path))
+    def connected(path: str) -> MovedAfterCommit:
+        made.append(MovedAfterCommit(path))
         return made[-1]
 
     transport = StubTransport(lambda _to: NotSent("no connection"))
@@ -1151,7 +1157,7 @@ async def test_an_outcome_that_was_written_and_told_as_an_error_ends_no_later_at
 
 
 async def until_sent(transport: StubTransport, count: int) -> None:
-    """Wait until so many were sent."""
+    """Wait until `count` messages were sent."""
     with anyio.fail_after(10):
         while len(transport.sent) < count:  # noqa: ASYNC110 - no event says so
             await anyio.sleep(0.01)
@@ -1170,7 +1176,7 @@ async def reopen_in_flight(ledger: SQLiteLedger, transport: StubTransport) -> No
 async def test_an_outcome_counts_where_the_ledger_was_opened_again_meanwhile(
     tmp_path: Path, answer: Callable[[str], Answer], state: str
 ) -> None:
-    """It was in doubt since nobody seemed to be sending it, and is so no more."""
+    """An outcome is recorded even if the ledger was reopened during the exchange."""
     transport = StubTransport(answer)
     transport.held = anyio.Event()
     meanwhile: dict[str, str] = {}
@@ -1188,7 +1194,7 @@ async def test_an_outcome_counts_where_the_ledger_was_opened_again_meanwhile(
 async def test_an_outcome_of_before_the_ledger_was_opened_again_ends_no_later_attempt(
     tmp_path: Path,
 ) -> None:
-    """What is sent again on the caller's word has an outcome of its own."""
+    """An outcome from before the ledger was reopened does not end a resend's attempt."""
     transport = StubTransport(lambda _to: refused("E110"))
     transport.held = held = anyio.Event()
     ledger = SQLiteLedger(tmp_path / "promo.db")
@@ -1207,7 +1213,7 @@ async def test_an_outcome_of_before_the_ledger_was_opened_again_ends_no_later_at
 
 
 async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
-    """Who waits for another task's sending is in doubt when the timeout is over."""
+    """A caller who waits for a key under way gets OutcomeUnknown when the timeout is over."""
     transport = StubTransport()
     transport.held = anyio.Event()
     async with (
@@ -1224,7 +1230,7 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long() -> None:
 
 
 async def test_a_ledger_that_times_out_by_itself_says_so() -> None:
-    """What a ledger of the caller's own raises is the cause; no other task is said to be there."""
+    """A TimeoutError of a caller's own ledger is reported as the ledger's, and is the cause."""
 
     class Exhausted(MemoryLedger):
         async def begin(self, intent: SendIntent, **_options: Any) -> Submission | None:
@@ -1238,8 +1244,8 @@ async def test_a_ledger_that_times_out_by_itself_says_so() -> None:
     assert transport.sent == []
 
 
-async def test_the_summary_counts_what_came_of_them() -> None:
-    """A client's messages are counted by their states and codes."""
+async def test_the_summary_counts_states_and_codes() -> None:
+    """A ledger's summary counts a client's messages by state and by error code."""
 
     def mixed(to: str) -> Answer:
         made: list[Callable[[], Answer]] = [lambda: accepted(to), lambda: refused("E110")]
@@ -1260,17 +1266,17 @@ async def test_the_summary_counts_what_came_of_them() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["x.db", "postgresql://u:password@h/db", 7, SQLiteLedger])
-def test_what_is_no_ledger_is_refused_at_once(wrong: Any) -> None:
-    """A name is none, and what may have a password in it is not shown."""
+def test_a_value_that_is_no_ledger_is_refused_at_once(wrong: Any) -> None:
+    """A `ledger=` that is no ledger is refused, and a password in it is not shown."""
     with pytest.raises(ConfigurationError, match=r"ledger: a \w+ is no ledger") as caught:
         SkycoreClient(api_key="a key", transport=StubTransport(), ledger=wrong)
     assert "password" not in str(caught.value)
 
 
-async def test_a_ledger_that_is_not_open_is_an_error_of_the_program_at_once(
+async def test_a_ledger_that_is_not_open_raises_runtime_error_at_once(
     tmp_path: Path,
 ) -> None:
-    """Before it is opened and after it is closed: no NotSent that is tried for ever."""
+    """Sending with a ledger that is not open raises RuntimeError, before and after it is open."""
     transport, ledger = StubTransport(), SQLiteLedger(tmp_path / "ledger.db")
     async with recording(transport, ledger) as (client, _):
         for _ in range(2):
@@ -1284,7 +1290,7 @@ async def test_a_ledger_that_is_not_open_is_an_error_of_the_program_at_once(
 
 
 async def test_a_ledger_that_is_closed_meanwhile_ends_a_bulk(tmp_path: Path) -> None:
-    """With an error of the program, and nothing is sent that is not recorded."""
+    """A ledger closed during a bulk ends the bulk with RuntimeError, and nothing more is sent."""
     transport, ledger = StubTransport(), SQLiteLedger(tmp_path / "ledger.db")
     async with recording(transport, ledger, max_in_flight=1) as (client, _):
         await ledger.open()
@@ -1301,7 +1307,7 @@ async def test_a_ledger_that_is_closed_meanwhile_ends_a_bulk(tmp_path: Path) -> 
 
 
 async def test_a_key_without_a_ledger_is_warned_of_once() -> None:
-    """By one warning a client, where it was called, and not for messages without a key."""
+    """A client without a ledger warns once about `key=`, at the caller's line."""
     async with SkycoreClient(api_key="a key", from_="60856", transport=StubTransport()) as client:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -1317,7 +1323,7 @@ async def test_a_key_without_a_ledger_is_warned_of_once() -> None:
 
 
 async def test_a_key_of_a_bulk_without_a_ledger_is_warned_of_once() -> None:
-    """As that of one message is."""
+    """A bulk without a ledger warns once about its keys."""
     async with SkycoreClient(api_key="a key", from_="60856", transport=StubTransport()) as client:
         with pytest.warns(UserWarning, match="key= does nothing without a ledger") as caught:
             await sent_all(client, messages(10))

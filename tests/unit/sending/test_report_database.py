@@ -1,4 +1,4 @@
-"""The file that attempts and the rows of reports meet in: what comes out of it together."""
+"""The temporary database that joins attempts with the rows of sending reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reported(history_id: str, to: str, at: float | None) -> ReportedMessage:
 
 
 def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
-    """With and without the country code; what ends alike and is another number comes apart."""
+    """Attempts and rows are grouped by number, with or without the country code."""
     database = ReportDatabase()
     text = digest_of("Hello")
     doubts = [
@@ -63,8 +63,8 @@ def test_numbers_come_one_by_one_with_what_may_be_the_same() -> None:
     database._connection.close()
 
 
-def told_by(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict[int, object]:
-    """Return what reports tell of doubts to one number, each of them about a time of its own."""
+def decisions(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict[int, object]:
+    """Return what reports decide about doubts to one number, each report about its own period."""
     database = ReportDatabase()
     database.add_attempts((each, False) for each in doubts)
     for number, listed in enumerate(reports):
@@ -77,27 +77,30 @@ def told_by(*reports: list[ReportedMessage], doubts: list[KnownAttempt]) -> dict
 
 
 def test_two_messages_with_one_history_id_are_both_there() -> None:
-    """Nobody says that ids are told apart: what is listed under another's is listed."""
+    """Two rows with one HISTORYID and different texts are two messages."""
     doubts = [attempt(1, text=digest_of("Bye")), attempt(2, text=digest_of("Hello"))]
     bye = attrs.evolve(reported("A", TO, 1000), text="Bye")
-    assert told_by([bye, reported("A", TO, 1000)], doubts=doubts) == {1: Taken("A"), 2: Taken("A")}
+    assert decisions([bye, reported("A", TO, 1000)], doubts=doubts) == {
+        1: Taken("A"),
+        2: Taken("A"),
+    }
 
 
 def test_what_stands_twice_in_one_report_may_be_two() -> None:
-    """One of two alike was sent, and the other is neither; from two reports it is one."""
+    """Two equal rows are two messages in one report, and one message across two reports."""
     doubts = [attempt(each, text=digest_of("Hello")) for each in (1, 2)]
     once = [reported("A", TO, 1000)]
-    assert told_by(once * 2, doubts=doubts) == {1: Taken("A"), 2: LATE}
+    assert decisions(once * 2, doubts=doubts) == {1: Taken("A"), 2: LATE}
     later = [reported("A", TO, 1100)]
-    assert told_by(once, later, doubts=doubts) == {1: Taken("A"), 2: LATE}
-    assert told_by(once, once, doubts=doubts) == {1: Taken("A"), 2: absent(1, 2)}
+    assert decisions(once, later, doubts=doubts) == {1: Taken("A"), 2: LATE}
+    assert decisions(once, once, doubts=doubts) == {1: Taken("A"), 2: absent(1, 2)}
 
 
 def test_a_history_id_that_two_have_ties_no_row() -> None:
-    """To the attempt of which a postback told it; there are as many as are listed."""
+    """A HISTORYID that two rows share gives no row to the attempt whose postback named it."""
     doubts = [attempt(1, text=digest_of("Hello"), history_id="A")]
     bye = attrs.evolve(reported("A", TO, 1000), text="Bye")
-    assert told_by([bye], doubts=doubts) == {1: Taken("A")}
-    assert isinstance(told_by([bye, reported("A", TO, 1000)], doubts=doubts)[1], Taken)
+    assert decisions([bye], doubts=doubts) == {1: Taken("A")}
+    assert isinstance(decisions([bye, reported("A", TO, 1000)], doubts=doubts)[1], Taken)
     two = [bye, attrs.evolve(bye, text="Ciao")]
-    assert isinstance(told_by(two, doubts=doubts)[1], Absent)
+    assert isinstance(decisions(two, doubts=doubts)[1], Absent)

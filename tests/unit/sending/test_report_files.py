@@ -1,4 +1,4 @@
-"""Reports that are kept in files: under which names, and for whom."""
+"""Reports saved in files: their names and their permissions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def written(files: ReportFiles, *reports: bytes) -> None:
 
 
 async def test_each_part_has_a_file_and_none_is_written_over(tmp_path: Path) -> None:
-    """The second has a number, and the next one where that name is taken; all are private."""
+    """Each part of a report has a private file of its own, and no existing file is overwritten."""
     (tmp_path / "sent-2.xml").write_text("mine")
     files = ReportFiles(tmp_path / "sent.xml")
     await written(files, b"one", b"two", b"three")
@@ -37,7 +37,7 @@ async def test_each_part_has_a_file_and_none_is_written_over(tmp_path: Path) -> 
 
 
 async def test_a_name_that_is_taken_is_an_error(tmp_path: Path) -> None:
-    """What was asked for by name is that file, or nothing."""
+    """A report file whose name is taken raises FileExistsError, and the old file stays."""
     (tmp_path / "sent.xml").write_text("mine")
     with pytest.raises(FileExistsError):
         await written(ReportFiles(tmp_path / "sent.xml"), b"one")

@@ -1,4 +1,4 @@
-"""Whether to try again: a table of errors and tries, with what is waited at the most."""
+"""Whether to try again: a table of errors and tries, with the longest pause of each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ THROTTLED = Throttled("too fast", code="E106", retry_after=60)
 def test_only_what_is_proven_not_sent_is_tried_again(
     error: SkycoreError, tries: int, max_attempts: int, longest: float | None
 ) -> None:
-    """The pause is anything from 0 to a bound that doubles, and None ends the tries."""
+    """Only a NotSent is tried again, after a random pause up to a bound that doubles."""
 
     def pause(chance: float) -> float | None:
         return pause_before_retry(
@@ -59,7 +59,7 @@ def test_only_what_is_proven_not_sent_is_tried_again(
 
 
 def test_clients_that_failed_together_come_back_apart() -> None:
-    """The pauses of many are spread over the whole of their range."""
+    """The pauses of many clients are spread over their whole range."""
     chance = random.Random(6).random
     pauses = [
         pause_before_retry(NOT_SENT, tries=5, max_attempts=9, chance=chance) or 0.0
@@ -71,5 +71,5 @@ def test_clients_that_failed_together_come_back_apart() -> None:
 
 @pytest.mark.parametrize(("timeout", "left"), [(86400, 1.0), (30, 1.0), (5, 1.0), (0.5, 0.1)])
 def test_some_time_is_left_for_an_answer(timeout: float, left: float) -> None:
-    """A second, or a fifth of a timeout that is short: no try begins after that."""
+    """No try begins in the last second, or the last fifth of a short timeout."""
     assert latest_start(100_000, timeout) == pytest.approx(100_000 - left)

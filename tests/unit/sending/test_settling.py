@@ -1,7 +1,7 @@
-"""Doubts held against reports: no message is called sent that was not, and none not sent that was.
+"""Settling doubts by reports: nothing is called sent that was not, nor not sent that was.
 
-Strategy: small worlds with a provider that knows what was billed.  It lags, queues, and has
-another clock; others send the same, and the same is sent twice from here.
+Strategy: small worlds with a provider that knows what was billed. The provider lags, queues and
+has another clock, others send the same texts, and the same text is sent twice from here.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ async def outcome(world: World, **settings: Any) -> dict[str, str]:
 
 
 async def test_what_the_report_lists_was_sent_and_what_it_lacks_was_not() -> None:
-    """The HISTORYID is kept, and the next run sends what was not sent; again changes nothing."""
+    """A doubt that the report lists becomes accepted, and one that the report lacks not sent."""
     world = World()
     await world.send(
         BEFORE, doubt("sent", taken=True, text="a\nb  c"), doubt("not", to=OTHER), AFTERWARDS
@@ -141,7 +141,7 @@ async def test_what_the_report_lists_was_sent_and_what_it_lacks_was_not() -> Non
 
 
 async def test_a_dry_run_says_the_same_and_writes_nothing() -> None:
-    """Twice, if need be."""
+    """A dry run reports the same decisions, and changes nothing in the ledger."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     for _ in range(2):
@@ -150,7 +150,7 @@ async def test_a_dry_run_says_the_same_and_writes_nothing() -> None:
 
 
 async def test_one_settles_at_a_time() -> None:
-    """Another is refused, and may once the first has ended."""
+    """A second settlement of a ledger is refused until the first has ended."""
     world = World()
     async with ReportSettling(world.ledger):
         with pytest.raises(LedgerInUse):
@@ -159,8 +159,8 @@ async def test_one_settles_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["trust_absence", "is_dry_run"])
-async def test_a_word_that_is_none_is_refused(name: str) -> None:
-    """A text would be one whatever it says, and what a report lacks would be sent again."""
+async def test_a_setting_that_is_no_bool_is_refused(name: str) -> None:
+    """`trust_absence` and `is_dry_run` are refused unless they are True or False."""
     word: dict[str, Any] = {name: "no"}
     async with SkycoreClient(api_key="a key", ledger=MemoryLedger()) as client:
         with pytest.raises(ConfigurationError, match=f"{name}: True or False is needed, not str"):
@@ -168,14 +168,14 @@ async def test_a_word_that_is_none_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("after", [-1, math.nan, 1e12])
-def test_no_report_is_proof_before_a_message_ends_nor_for_ever(after: float) -> None:
-    """What would call sent messages not sent, or fit no calendar, is refused at once."""
+def test_an_after_out_of_range_is_refused(after: float) -> None:
+    """An `after` that is negative, no number or more than a year is refused."""
     with pytest.raises(ConfigurationError, match=r"after: .* is not from 0 to 31,622,400 seconds"):
         ReportSettling(MemoryLedger(), after=after)
 
 
-async def test_what_finds_no_room_for_a_report_says_so() -> None:
-    """What to do is in its words, and whoever catches what a ledger raises has it."""
+async def test_a_full_disk_for_temporary_files_is_a_ledger_error() -> None:
+    """No room for a report's temporary files raises LedgerError that names TMPDIR."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     report = world.history.report(NOON - 1000, NOON + 9000, made_at=NOON + 9000)
@@ -186,7 +186,7 @@ async def test_what_finds_no_room_for_a_report_says_so() -> None:
 
 
 async def test_nothing_is_asked_for_where_nothing_is_in_doubt() -> None:
-    """The provider limits how often it is asked."""
+    """A ledger without doubts asks for no report."""
     world = World()
     await world.send(BEFORE, AFTERWARDS)
     async with ReportSettling(world.ledger) as settling:
@@ -195,7 +195,7 @@ async def test_nothing_is_asked_for_where_nothing_is_in_doubt() -> None:
 
 
 async def test_doubts_of_days_apart_are_asked_for_apart() -> None:
-    """Each period goes from before the witness before it to long after its end."""
+    """Doubts that are days apart have a report period each, from witness to end."""
     world = World()
     await world.send(BEFORE, doubt(at=0), AFTERWARDS, doubt("late", at=500_000))
     async with ReportSettling(world.ledger) as settling:
@@ -204,7 +204,7 @@ async def test_doubts_of_days_apart_are_asked_for_apart() -> None:
 
 
 async def test_a_witness_is_asked_for_until_it_ended() -> None:
-    """It was taken late in its exchange, by a clock that is ahead: the report has to have that."""
+    """The report's period includes the whole exchange of the witness after the doubt."""
     world = World(History(290))
     slow = Sending(key="slow", to="15550000003", text="-", at=5000, lasts=60)
     await world.send(BEFORE, doubt(), slow)
@@ -212,7 +212,7 @@ async def test_a_witness_is_asked_for_until_it_ended() -> None:
 
 
 async def test_in_what_order_a_report_lists_changes_nothing() -> None:
-    """Nor does it where two messages have one HISTORYID: each time the same is told of them."""
+    """The order of a report's rows changes no decision, even if two share a HISTORYID."""
     told: list[dict[str, str]] = []
     for is_backwards in (False, True):
         world = World()
@@ -228,8 +228,8 @@ async def test_in_what_order_a_report_lists_changes_nothing() -> None:
     assert told[0] == told[1]
 
 
-async def test_the_same_text_to_a_number_of_ones_own_shows_what_it_showed_before() -> None:
-    """As `skycore settle` advises: in the morning and in the evening, each has its own report."""
+async def test_a_test_message_to_ones_own_number_is_a_witness_each_time() -> None:
+    """The same test text to one's own number is a witness in the morning and in the evening."""
     world = World()
     mine = Sending(key="morning", to="15550000009", text="test", at=150)
     evening = 30_000
@@ -247,9 +247,9 @@ async def test_the_same_text_to_a_number_of_ones_own_shows_what_it_showed_before
 
 @pytest.mark.parametrize("days", [1, 5])
 async def test_witnesses_may_be_days_away(days: int) -> None:
-    """Who sends once a week has none nearer: their times are asked for last, and no more of it.
+    """Doubts are settled with witnesses days away, whose times are asked for separately.
 
-    Of what is before and after the doubt a day is asked for, by which its clock may be wrong.
+    A day on each side of the doubt is asked for, since its clock may be wrong by that.
     """
     world = World()
     far = days * 86_500
@@ -270,7 +270,7 @@ async def test_witnesses_may_be_days_away(days: int) -> None:
 @pytest.mark.parametrize("number", ["", "unknown"])
 @pytest.mark.parametrize("trust_absence", [False, True])
 async def test_a_row_without_a_number_may_be_anybodys(number: str, trust_absence: bool) -> None:
-    """Nothing is proven not sent beside it, whoever's word is taken; what is listed was sent."""
+    """A row without a number keeps a doubt open, and a doubt that is listed is still sent."""
     world = World()
     listed_one = doubt("sent", taken=True, to=OTHER)
     await world.send(BEFORE, doubt(taken=True), listed_one, AFTERWARDS)
@@ -319,10 +319,10 @@ SET_BACK: dict[str, tuple[list[Sending], float]] = {
 
 
 @pytest.mark.parametrize("case", SET_BACK)
-async def test_what_was_sent_by_a_clock_that_is_wrong_is_never_taken_for_not_sent(
+async def test_a_message_sent_under_a_wrong_clock_is_never_called_not_sent(
     case: str,
 ) -> None:
-    """Whatever its clock said, it was sent between the messages begun before and after it."""
+    """A message that was sent while the machine's clock was wrong is never called not sent."""
     sendings, at = SET_BACK[case]
     world = World()
     for each in (BEFORE, *sendings):
@@ -353,8 +353,8 @@ LISTED_LATE: dict[str, tuple[list[Sending], float, float]] = {
 
 
 @pytest.mark.parametrize("case", LISTED_LATE)
-async def test_by_a_clock_that_is_behind_a_report_is_made_as_much_later(case: str) -> None:
-    """Else it was made too soon for a provider that takes its time to list what it took."""
+async def test_a_clock_that_is_behind_delays_the_report(case: str) -> None:
+    """A report about a doubt whose clock was behind has to be made that much later."""
     sendings, at, ends_at = LISTED_LATE[case]
     world = World()
     for each in (BEFORE, *sendings):
@@ -385,7 +385,7 @@ GAPS: dict[str, tuple[list[Sending], list[tuple[float, float]]]] = {
 
 @pytest.mark.parametrize("case", GAPS)
 async def test_reports_are_about_all_of_the_time_between_the_witnesses(case: str) -> None:
-    """Whatever time a doubt has by its own clock: it may have been sent in what is left out."""
+    """A doubt stays open while reports leave out part of the time between its witnesses."""
     sendings, periods = GAPS[case]
     world = World()
     for each in (BEFORE, *sendings):
@@ -447,7 +447,7 @@ HOLES: dict[str, tuple[list[Sending], dict[str, Any], OpenReason]] = {
 
 @pytest.mark.parametrize("case", HOLES)
 async def test_absence_is_proof_only_where_presence_is_proven(case: str) -> None:
-    """If a report may lack messages that were taken, the messages that it lacks stay in doubt."""
+    """A doubt stays open where the report may lack messages that were accepted."""
     sendings, settings, reason = HOLES[case]
     world = World()
     await world.send(*sendings)
@@ -455,8 +455,8 @@ async def test_absence_is_proof_only_where_presence_is_proven(case: str) -> None
 
 
 @pytest.mark.parametrize("case", ["nobody before", "nobody after", "the one before is not listed"])
-async def test_a_caller_may_vouch_for_the_report(case: str) -> None:
-    """Then nobody has to witness; but it is complete, and made late enough, all the same."""
+async def test_trust_absence_replaces_witnesses_but_not_a_complete_report(case: str) -> None:
+    """With `trust_absence` no witness is needed, but a complete and late enough report is."""
     sendings, settings, _ = HOLES[case]
     world = World()
     await world.send(*sendings)
@@ -480,10 +480,10 @@ async def test_a_caller_may_vouch_for_the_report(case: str) -> None:
         ([doubt(), Sending(key="x", to=OTHER, text="-", at=15_000)], {"1"}, True),
     ],
 )
-async def test_nobody_vouches_for_a_report_of_another_account(
+async def test_trust_absence_does_not_cover_a_report_of_another_account(
     sendings: list[Sending], without: set[str], is_proof: bool
 ) -> None:
-    """Where it lacks all that was accepted next to a doubt, its absence proves nothing."""
+    """With `trust_absence`, a report that lacks all accepted neighbours still proves nothing."""
     world = World()
     await world.send(*sendings)
     found = await outcome(world, trust_absence=True, without=without, at=16_000)
@@ -494,10 +494,10 @@ async def test_nobody_vouches_for_a_report_of_another_account(
     ("before", "since", "reason"),
     [(-500, -1000, OpenReason.WITNESS_MISSING), (-50, -10, OpenReason.NOT_COVERED)],
 )
-async def test_nobody_is_led_to_vouch_for_a_report_of_another_account(
+async def test_no_period_is_advised_for_a_report_of_another_account(
     before: float, since: float, reason: OpenReason
 ) -> None:
-    """No period that it may have been asked for is said to prove anything."""
+    """`would_prove` advises no period for a report that lists none of the ledger's messages."""
     world = World()
     await world.send(attrs.evolve(BEFORE, at=before), doubt())
     now = world.clock.now = NOON + LATER
@@ -510,11 +510,10 @@ async def test_nobody_is_led_to_vouch_for_a_report_of_another_account(
 
 
 @pytest.mark.parametrize("has_history_id", [False, True])
-async def test_who_was_sent_again_after_doubt_stands_in_nobodys_way(has_history_id: bool) -> None:
-    """Of which of its attempts its row is, is not known: others show that the time is listed.
-
-    By its HISTORYID it is, and if the report lacks it, it lacks more.
-    """
+async def test_a_message_resent_after_doubt_is_a_witness_only_by_its_history_id(
+    has_history_id: bool,
+) -> None:
+    """A message that was resent after doubt is a witness only if its HISTORYID is known."""
     world = World()
     again = Sending(key="x", to=OTHER, text="Hello", at=30)
     await world.send(BEFORE, doubt("x", to=OTHER, at=-10), doubt(), again, AFTERWARDS)
@@ -525,8 +524,8 @@ async def test_who_was_sent_again_after_doubt_stands_in_nobodys_way(has_history_
     assert await outcome(world, without=lacking) == {"k": expected}
 
 
-async def test_a_time_that_is_over_is_no_time_to_come_again_at() -> None:
-    """What is lacking then is something else, which its words say."""
+async def test_not_before_is_given_only_while_it_is_to_come() -> None:
+    """An open doubt says when to try again only while that time is still to come."""
     world = World()
     await world.send(BEFORE, doubt())
     for at, not_before in ((1000, NOON + 3601), (LATER, None)):
@@ -534,30 +533,30 @@ async def test_a_time_that_is_over_is_no_time_to_come_again_at() -> None:
         assert (told.not_before and told.not_before.timestamp()) == not_before
 
 
-async def test_a_row_that_waits_is_presence() -> None:
-    """A provider that queues must not lead to a second message."""
+async def test_a_row_that_is_queued_counts_as_sent() -> None:
+    """A doubt whose row is still queued at the provider is sent."""
     world = World()
     await world.send(BEFORE, doubt(taken=True, waits=None), AFTERWARDS)
     assert await outcome(world) == {"k": "sent"}
 
 
 async def test_a_report_that_breaks_off_proves_what_it_lists() -> None:
-    """Presence needs no end."""
+    """An incomplete report proves that the messages which it lists were sent."""
     world = World()
     await world.send(BEFORE, doubt(taken=True), AFTERWARDS)
     assert await outcome(world, is_complete=False) == {"k": "sent"}
 
 
-async def test_what_a_campaign_of_the_account_sent_is_not_ours() -> None:
-    """Messages of sendSMS are in a section of their own."""
+async def test_a_row_of_a_provider_campaign_is_no_doubts() -> None:
+    """A row in the section of the account's own campaigns is not taken for a doubt's."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     world.history.add(TO, "Hello", at=1, section=ReportSection.BATCHES)
     assert await outcome(world) == {"k": "not sent"}
 
 
-async def test_what_others_send_at_another_time_is_not_ours() -> None:
-    """Before it; what comes later may be it, waiting."""
+async def test_a_row_from_before_a_doubt_is_not_the_doubts() -> None:
+    """A row of the same text that is well before a doubt is not taken for the doubt's."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     world.history.add(TO, "Hello", at=-400)
@@ -565,7 +564,7 @@ async def test_what_others_send_at_another_time_is_not_ours() -> None:
 
 
 async def test_more_rows_than_attempts_are_no_proof() -> None:
-    """Somebody else sends the same then, and nobody knows whose each is."""
+    """A doubt stays open where the report has more rows of its text than attempts."""
     world = World()
     await world.send(BEFORE, doubt(taken=True), AFTERWARDS)
     world.history.add(TO, "Hello", at=1)
@@ -574,7 +573,7 @@ async def test_more_rows_than_attempts_are_no_proof() -> None:
 
 @pytest.mark.parametrize("taken", range(4))
 async def test_of_doubts_that_are_alike_as_many_were_sent_as_are_listed(taken: int) -> None:
-    """Whichever: nobody can tell them apart, nor needs to."""
+    """Of doubts with the same text and time, as many are sent as rows are listed."""
     world = World()
     keys = ["a", "b", "c"]
     doubts = [doubt(key, taken=n < taken, at=n) for n, key in enumerate(keys)]
@@ -584,7 +583,7 @@ async def test_of_doubts_that_are_alike_as_many_were_sent_as_are_listed(taken: i
 
 
 async def test_the_same_on_another_day_is_told_apart() -> None:
-    """A reminder that goes out daily: of the days' rows each is of its own day."""
+    """The same text sent daily to one number is settled by the row of its own day."""
     world = World()
     day = 86_000
     await world.send(
@@ -602,7 +601,7 @@ async def test_the_same_on_another_day_is_told_apart() -> None:
 
 
 async def test_an_attempt_before_the_last_counts_as_well() -> None:
-    """It was sent again on somebody's word: each attempt may have been taken."""
+    """A message with several attempts is sent if a row shows that any of them was."""
     for first, second in ((True, False), (False, True), (True, True), (False, False)):
         world = World()
         await world.send(
@@ -617,10 +616,7 @@ async def test_an_attempt_before_the_last_counts_as_well() -> None:
 
 
 async def test_a_refusal_ends_no_doubt_of_before_and_a_report_does() -> None:
-    """It was refused when it was sent again: what is in doubt is the first attempt alone.
-
-    Of a message that was accepted then, the first attempt has a row of its own, or none.
-    """
+    """A doubt that was resent and rejected stays in doubt until a report settles it."""
     world = World()
     refused = Sending(key="k", to=TO, text="Hello", at=1000, is_taken=False)
     again = Sending(key="x", to=OTHER, text="Bye", at=1000)
@@ -639,7 +635,7 @@ async def test_a_refusal_ends_no_doubt_of_before_and_a_report_does() -> None:
 
 
 async def test_a_doubt_that_is_sent_again_meanwhile_is_left_alone() -> None:
-    """It is in flight: what a report told was of the attempt before."""
+    """A doubt that is resent while it is being settled is left as it is."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     world.clock.now = NOON + LATER
@@ -656,8 +652,8 @@ async def test_a_doubt_that_is_sent_again_meanwhile_is_left_alone() -> None:
 @pytest.mark.parametrize(
     "what", ["accepted", "in doubt", "sent again", "by a clock ahead", "by one set back"]
 )
-async def test_what_is_sent_while_it_settles_has_the_rows_that_are_its(what: str) -> None:
-    """The same text once more, before the report is made: it is not the doubt that was taken."""
+async def test_a_message_sent_during_settling_keeps_its_own_row(what: str) -> None:
+    """The row of a message that is sent during settling does not settle an older doubt."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     again = doubt("x", taken=True, at=210)
@@ -684,8 +680,8 @@ async def test_what_is_sent_while_it_settles_has_the_rows_that_are_its(what: str
     assert (found.sent, found.not_sent) == ((), ())
 
 
-async def test_who_is_in_doubt_only_once_doubts_were_read_has_a_row() -> None:
-    """It is no doubt yet that could be ended, and may have been taken all the same."""
+async def test_a_doubt_that_arises_during_settling_may_own_a_row() -> None:
+    """A message that comes into doubt during settling is counted as possible owner of a row."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     world.clock.now = NOON + 10
@@ -703,8 +699,8 @@ async def test_who_is_in_doubt_only_once_doubts_were_read_has_a_row() -> None:
     assert await outcome(world) == {"k": OpenReason.ALIKE}
 
 
-async def test_what_memory_has_forgotten_proves_nothing() -> None:
-    """A row may be of a message that was accepted, and is not known any more."""
+async def test_messages_that_a_memory_ledger_forgot_keep_doubts_open() -> None:
+    """A doubt stays open if the memory ledger forgot messages that could own a row."""
     world = World(capacity=3)
     await world.send(
         BEFORE,
@@ -717,7 +713,7 @@ async def test_what_memory_has_forgotten_proves_nothing() -> None:
 async def test_a_report_from_a_file_is_about_what_its_rows_span(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Unless somebody says more; one that lists nothing is about nothing."""
+    """A report without a given period covers the time that its rows span, and none if empty."""
     monkeypatch.setattr(settling_module, "_BATCH", 2)  # rows, of which it has three
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS, Sending(key="x", to=OTHER, text="-", at=LATER))
@@ -765,7 +761,7 @@ QUIET = [Sending(key=f"w{n}", to=f"1555000{n:04}", text="-", at=n * 300 - 400) f
 
 
 async def test_what_a_report_gave_to_one_of_two_alike_is_not_certain() -> None:
-    """A second report may show that the row was the other's: that one was sent, too."""
+    """A row given to one of two doubts that are alike does not later prove the other not sent."""
     world = World()
     world.history.add(TO, "Hello", at=0.5, lags=1200)  # the first was taken, and is listed late
     await world.send(
@@ -776,7 +772,7 @@ async def test_what_a_report_gave_to_one_of_two_alike_is_not_certain() -> None:
 
 
 async def test_a_row_that_waited_is_not_that_of_one_accepted_later() -> None:
-    """The later one may not be in the report: the row may be the doubt's."""
+    """A delayed row between a doubt and a later accepted message keeps the doubt open."""
     world = World()
     later = Sending(key="x", to=TO, text="Hello", at=4000)
     await world.send(BEFORE, doubt("k", taken=True, waits=3750), AFTERWARDS, later)
@@ -784,7 +780,7 @@ async def test_a_row_that_waited_is_not_that_of_one_accepted_later() -> None:
 
 
 async def test_an_altered_text_that_waited_may_be_the_doubts() -> None:
-    """However late it left: nobody else is known to have sent it."""
+    """A delayed row whose text was altered on the way keeps a doubt open."""
     world = World()
     await world.send(BEFORE, doubt("k", taken=False, text="Caf\u00e9 ok"), AFTERWARDS)
     world.history.add(TO, "Caf? ok", at=0.5, waits=700)
@@ -792,7 +788,7 @@ async def test_an_altered_text_that_waited_may_be_the_doubts() -> None:
 
 
 async def test_one_accepted_that_waited_for_hours_is_no_doubts() -> None:
-    """Its row at the time of a doubt says nothing of that."""
+    """A row that may be of an accepted message delayed for hours keeps a doubt open."""
     world = World()
     await world.send(
         Sending(key="b0", to="15550000009", text="-", at=-5460),
@@ -829,7 +825,7 @@ TWICE: dict[str, tuple[list[Sending], dict[str, str]]] = {
 
 @pytest.mark.parametrize("case", TWICE)
 async def test_to_settle_once_more_ends_no_more(case: str) -> None:
-    """A second report is about what the first listed, and the first tells all that it can."""
+    """Settling a second time with the same reports ends no further doubt."""
     sendings, expected = TWICE[case]
     world = World()
     await world.send(BEFORE, *sendings)
@@ -841,7 +837,7 @@ async def test_to_settle_once_more_ends_no_more(case: str) -> None:
 
 
 async def test_a_row_before_a_doubt_is_in_its_way_again() -> None:
-    """The machine's clock may have been ahead; the other doubt, of whose time it is, has ended."""
+    """A row before a doubt keeps it open even after another doubt of that time was ended."""
     world = World()
     await world.send(
         BEFORE,
@@ -861,7 +857,7 @@ async def test_a_row_before_a_doubt_is_in_its_way_again() -> None:
 async def test_a_row_that_is_late_for_another_may_be_of_a_later_doubt_by_a_clock_ahead(
     *, has_own_row: bool
 ) -> None:
-    """It is called not sent neither beside a doubt nor beside one that has a row of its own."""
+    """A row between two doubts keeps the later one open: the clock may have been ahead."""
     world = World()
     await world.send(
         BEFORE,
@@ -882,7 +878,7 @@ async def test_a_row_that_is_late_for_another_may_be_of_a_later_doubt_by_a_clock
 async def test_a_file_about_less_than_the_one_before_is_no_proof(
     *, is_nameless: bool, trust_absence: bool
 ) -> None:
-    """It lacks what stood in the doubt's way, unless that is of no time at all."""
+    """A later report of a shorter period, without the row that kept a doubt open, ends nothing."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     world.history.add("unknown" if is_nameless else TO, "Hello", at=6000)
@@ -903,7 +899,7 @@ async def test_a_file_about_less_than_the_one_before_is_no_proof(
 
 
 async def test_a_row_that_waits_in_a_file_may_be_later_than_all_that_it_shows() -> None:
-    """It is that of the message that was accepted last, and no doubt's with the same text."""
+    """A queued row in a file may be of the message accepted last, and settles no doubt."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     await world.send(Sending(key="x", to=TO, text="Hello", at=900, waits=None))
@@ -916,10 +912,8 @@ async def test_a_row_that_waits_in_a_file_may_be_later_than_all_that_it_shows() 
 
 
 @pytest.mark.parametrize("is_nameless", [False, True])
-async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about(
-    *, is_nameless: bool
-) -> None:
-    """A file of one that waits spans nothing: the next report is about the doubt's time alone."""
+async def test_a_row_without_a_time_extends_no_period(*, is_nameless: bool) -> None:
+    """A row without a time extends neither a report's span nor the next report's period."""
     world = World()
     await world.send(BEFORE, doubt("a"), doubt("b", at=1), AFTERWARDS)
     world.history.add(TO, "Hello", at=2, waits=None)
@@ -948,7 +942,7 @@ async def test_a_row_of_no_time_says_nothing_of_what_a_report_is_about(
     at=st.sampled_from((1000.0, 8000.0, 60_000.0, 60_000.0)),
     is_complete=st.sampled_from((True, True, False)),
 )
-def test_no_world_is_misread(
+def test_random_histories_are_never_misread(
     *,
     sendings: list[Sending],
     witnesses: list[tuple[float, bool]],
@@ -958,9 +952,9 @@ def test_no_world_is_misread(
     at: float,
     is_complete: bool,
 ) -> None:
-    """Of what is alike, no more is called sent than was taken, nor not sent than was not.
+    """In random histories no more messages are called sent, or not sent, than truly were.
 
-    To settle again ends no more.
+    Settling a second time ends no further doubt.
     """
 
     async def run() -> tuple[list[Sending], Settlement, Settlement]:
@@ -1000,7 +994,7 @@ def test_no_world_is_misread(
 
 
 async def test_a_row_of_a_resent_messages_first_attempt_is_no_others() -> None:
-    """It stands for that attempt in later reports, too: the other one may have been lost."""
+    """A row given to a resent message's first attempt is given to no other doubt later."""
     world = World()
     await world.send(
         BEFORE,
@@ -1013,8 +1007,8 @@ async def test_a_row_of_a_resent_messages_first_attempt_is_no_others() -> None:
     assert (await outcome(world, at=40_000))["b"] != "sent"
 
 
-async def test_a_last_attempt_that_was_refused_is_none_of_a_message_that_an_earlier_was() -> None:
-    """It accounts for no row: of two at its time one is that of somebody else."""
+async def test_a_rejected_last_attempt_owns_no_row() -> None:
+    """A rejected last attempt owns no row; a second row at its time is somebody else's."""
     world = World()
     await world.send(
         BEFORE,
@@ -1032,7 +1026,7 @@ async def test_a_last_attempt_that_was_refused_is_none_of_a_message_that_an_earl
 
 
 async def test_what_fits_a_row_has_it_before_what_would_have_waited_for_days() -> None:
-    """Else the row is another's once a later report is about that one's time alone."""
+    """A row goes to the doubt whose time fits, before one that would have waited for days."""
     world = World()
     day = 86_400.0
     await world.send(
@@ -1044,8 +1038,10 @@ async def test_what_fits_a_row_has_it_before_what_would_have_waited_for_days() -
     assert await outcome(world, at=1.5 * day) == {"b": OpenReason.ALIKE, "a": "sent"}
 
 
-async def test_who_was_interrupted_ended_then_also_once_a_report_found_it(tmp_path: Path) -> None:
-    """What another program sent to the number minutes later is not taken for its row."""
+async def test_a_killed_process_attempt_ends_at_the_kill_also_after_a_report(
+    tmp_path: Path,
+) -> None:
+    """A killed process's attempt does not own rows from long after, even once settled."""
     clock, history = Clock(), History()
     async with SQLiteLedger(tmp_path / "a.db", clock=clock) as killed:
         await send(killed, clock, history, [BEFORE])
@@ -1066,10 +1062,10 @@ async def test_who_was_interrupted_ended_then_also_once_a_report_found_it(tmp_pa
         assert (await outcome(world, at=20_000))["b"] != "sent"
 
 
-async def test_who_was_killed_weeks_ago_is_asked_for_no_longer_than_days(tmp_path: Path) -> None:
-    """Nobody looked meanwhile: to ask for all of that may take more look-ups than there are a day.
+async def test_a_doubt_of_a_process_killed_weeks_ago_asks_for_two_days(tmp_path: Path) -> None:
+    """A doubt of a process that was killed weeks ago asks for a report of two days only.
 
-    It is ended at once by that, and not an hour after somebody looked.
+    The doubt is ended at once by that report.
     """
     clock, history = Clock(), History()
     async with SQLiteLedger(tmp_path / "a.db", clock=clock) as killed:
@@ -1090,8 +1086,10 @@ async def test_who_was_killed_weeks_ago_is_asked_for_no_longer_than_days(tmp_pat
 
 
 @pytest.mark.parametrize("is_refused", [True, False])
-async def test_what_is_in_the_way_of_the_rest_of_a_report_is_told(*, is_refused: bool) -> None:
-    """A part of it is complete, and about the beginning of the doubt: the time has passed."""
+async def test_an_open_doubt_says_why_the_rest_of_the_report_is_missing(
+    *, is_refused: bool
+) -> None:
+    """A doubt left open by half a report says whether the rest was refused or failed."""
     world = World()
     await world.send(BEFORE, doubt(), AFTERWARDS)
     world.clock.now = NOON + LATER
@@ -1107,7 +1105,7 @@ async def test_what_is_in_the_way_of_the_rest_of_a_report_is_told(*, is_refused:
 
 
 async def test_a_history_id_of_another_time_is_not_certain() -> None:
-    """A report about that time alone would show the doubt's row under it: it stays in doubt."""
+    """A doubt stays open if a row of its time has the HISTORYID of another message."""
     world = World()
     await world.send(BEFORE, Sending(key="x", to=TO, text="Hello", at=0), AFTERWARDS)
     await world.ledger.record(notice(tracking_id="T2", history_id="2"))
@@ -1123,10 +1121,10 @@ async def test_a_history_id_of_another_time_is_not_certain() -> None:
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-async def test_a_row_of_what_was_pruned_is_not_taken_for_an_earlier_attempt(
+async def test_a_row_that_may_be_of_a_pruned_message_keeps_a_doubt_open(
     is_refused: bool,
 ) -> None:
-    """The message that it was of is not known any more, whatever came of the last attempt."""
+    """A doubt stays open where a row may belong to a message that was pruned."""
     world = World()
     await world.send(
         BEFORE,
@@ -1149,8 +1147,8 @@ async def test_a_row_of_what_was_pruned_is_not_taken_for_an_earlier_attempt(
     assert found == {"k": OpenReason.FORGOTTEN}
 
 
-async def test_an_attempt_of_an_unknown_time_is_of_none_that_was_forgotten() -> None:
-    """Earlier versions did not keep when: it is alike the last one, and may have its row."""
+async def test_an_attempt_of_an_unknown_time_counts_as_alike() -> None:
+    """An attempt whose time an earlier version did not keep may own the last attempt's row."""
     world = World()
     await world.send(BEFORE, doubt(), doubt(at=100), AFTERWARDS)
     tables: Any = vars(world.ledger)["_connection"]
