@@ -1,4 +1,4 @@
-"""A group's commands end as they would one by one: the same answers, and the same tables."""
+"""Commands of a group end as they would one by one: same answers, same tables."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ Command = LedgerCommand[Any]
 
 
 class Ran(NamedTuple):
-    """What came of each group, what the tables hold after them, and what the last touched."""
+    """The answers of each group, the tables after them, and the keys that the last one touched."""
 
     answers: list[Any]
     tables: list[list[Any]]
@@ -103,7 +103,7 @@ class Ran(NamedTuple):
 
 
 def ran(groups: Iterable[Sequence[Command]]) -> Ran:
-    """Run groups of commands, each as by one transaction."""
+    """Run groups of commands, each in one transaction."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         executor = CommandExecutor(
@@ -157,7 +157,7 @@ AGAIN = (begin(intent("a")), finish("a", DOUBT), begin(intent("a"), resend=True)
 def test_begun_together_is_begun_one_by_one(
     before: Sequence[Command], group: Sequence[Command]
 ) -> None:
-    """New keys, known ones, the same one twice, numbers that opted out: each as by itself."""
+    """Messages begun in a group get the same answers as those begun one by one."""
     assert_as_one_by_one(before, group)
 
 
@@ -178,14 +178,14 @@ def test_begun_together_is_begun_one_by_one(
 def test_ended_together_is_ended_one_by_one(
     before: Sequence[Command], group: Sequence[Command]
 ) -> None:
-    """What came early, doubts to settle, blocked numbers, doubts sent again: each as by itself."""
+    """Outcomes recorded in a group have the same effect as those recorded one by one."""
     assert_as_one_by_one(before, group)
 
 
 @pytest.mark.slow
 @given(begun=st.sets(KEYS, min_size=1), early=st.sets(KEYS))
 def test_who_waits_is_told_of_all_that_ended_together(begun: set[str], early: set[str]) -> None:
-    """Each key that ended is touched, also where receipts came before some of the answers."""
+    """Each key that ended in a group is reported as touched, even if its receipt came first."""
     before = [*(begin(intent(key)) for key in begun), *(came(key, OTHER) for key in early)]
     group = [finish(key, accepted(key)) for key in begun]
     done = ran([*alone(before), group])
@@ -196,7 +196,7 @@ def test_who_waits_is_told_of_all_that_ended_together(begun: set[str], early: se
 
 
 def test_a_group_of_any_size_is_run() -> None:
-    """The most that wait together are more than one statement takes."""
+    """A group larger than one statement takes is run."""
     keys = [f"order-{number}" for number in range(999)]
     done = ran(
         [
@@ -209,13 +209,13 @@ def test_a_group_of_any_size_is_run() -> None:
 
 
 def test_what_is_under_way_is_not_begun_again_whatever_was_written_last() -> None:
-    """Only the returned messages tell which rows were inserted and which were there before."""
+    """A key under way is not begun again, whatever was written before."""
     done = ran([[begin(intent("a"))], [begin(intent("b"))], [came("T")], [begin(intent("b"))]])
     assert done.answers[-1] == [(None, "UnderWay()")]
 
 
 def test_what_came_before_changes_nothing_whatever_is_written_with_it_or_last() -> None:
-    """A repeated STOP is none, alone or among what is new; what is new beside it counts."""
+    """A repeated STOP changes nothing, alone or in a group with new notifications."""
     stop, stop_too = (Record(notifications=(said("STOP", from_=each),)) for each in (TO, OTHER))
     hello = Record(notifications=(said("Hello", from_=OTHER),))
     alone_again = ran([[hello], [stop], [IN], [begin(intent("a"))], [stop]])
@@ -225,7 +225,7 @@ def test_what_came_before_changes_nothing_whatever_is_written_with_it_or_last() 
 
 
 def test_a_doubt_is_settled_once_nothing_to_its_number_is_under_way() -> None:
-    """What is accepted leaves the one in doubt as the only candidate of what came before."""
+    """A doubt is settled by an earlier receipt once the other message has its own id."""
     begun = [begin(intent("a")), begin(intent("b")), finish("a", DOUBT), came("T1")]
     done = ran([*alone(begun), [finish("b", accepted("T2"))]])
     assert column(done, "tracking_id") == {"a": "T1", "b": "T2"}
@@ -243,7 +243,7 @@ def test_a_doubt_is_settled_once_nothing_to_its_number_is_under_way() -> None:
 def test_what_a_report_tells_is_of_the_attempt_that_it_was_held_against(
     since: list[Command], state: str
 ) -> None:
-    """Of a message that is not in doubt any more, or is so again, nothing is written."""
+    """A report's decision is dropped if the message was settled or sent again meanwhile."""
     began = attrs.evolve(intent("a"), started_at=NOON - 9)
     seen = MessageRecord(
         id=1,
@@ -264,7 +264,7 @@ def test_what_a_report_tells_is_of_the_attempt_that_it_was_held_against(
 
 
 def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
-    """Also what the API's own answers never have."""
+    """Each field of an accepted submission is stored, even those that no API answer has."""
     # A HISTORYID is told by postbacks and reports, and never by the outcome of a request, which
     # does not know either what was in doubt before.  By when it began, it is told from another.
     usual = {"state", "tracking_id", "plain_id", "raw", "history_id", "was_resent", "started_at"}
@@ -280,7 +280,7 @@ def test_whatever_is_known_of_an_acceptance_is_kept() -> None:
 
 
 def test_an_older_sqlite_takes_them_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where SQLite lacks what takes many at once, the same comes of it."""
+    """An older SQLite without UPDATE FROM gives the same result."""
     steps: list[list[Command]] = [
         [begin(intent("a")), begin(intent("b"))],
         [finish("a", accepted()), finish("b", DOUBT)],
@@ -291,7 +291,7 @@ def test_an_older_sqlite_takes_them_one_by_one(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
-    """What nothing knows how to run is not taken for done."""
+    """An unknown command raises TypeError."""
     with pytest.raises(TypeError, match="no command LedgerCommand"):
         ran([[LedgerCommand()]])
 
@@ -309,7 +309,7 @@ def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
 def test_what_settles_a_doubt_is_found_by_an_index(
     statement: str, values: tuple[str, ...], indexes: set[str]
 ) -> None:
-    """However many messages there are that nothing can come for any more."""
+    """The statements that settle doubts use indexes, and scan no table."""
     with closing(sqlite3.connect(":memory:")) as connection:
         migrate(connection, 0)
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
@@ -327,7 +327,7 @@ def test_what_settles_a_doubt_is_found_by_an_index(
     ],
 )
 def test_what_an_outcome_is_about_is_found_by_an_index(statement: str, width: int) -> None:
-    """No table is read from end to end for the outcome of a message."""
+    """The statements that record an outcome use indexes, and scan no table."""
     values = statement.count("?") + width
     statement = statement.format(f"({', '.join('?' * width)})")
     with closing(sqlite3.connect(":memory:")) as connection:
@@ -351,7 +351,7 @@ def test_what_an_outcome_is_about_is_found_by_an_index(statement: str, width: in
 def test_doubts_that_nothing_tells_apart_are_not_even_read(
     others: list[SendIntent], may_settle: bool
 ) -> None:
-    """However many there are to one number, what comes for it costs no more for that."""
+    """Doubts with equal number and sender are not read when a notification comes."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         store = SQLiteStore(connection)

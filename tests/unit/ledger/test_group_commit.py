@@ -1,4 +1,4 @@
-"""Group commit, where the thread that writes cannot run, or callers do not wait for it."""
+"""Group commit when the writing thread cannot run, or callers leave."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def _no_thread(*_arguments: object, **_options: object) -> NoReturn:
 async def test_the_end_of_waiting_is_not_taken_for_a_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no thread can be begun, every caller gets an error; later ones are written."""
+    """Callers get LedgerError if no thread can be started, and later commands are written."""
     refused = []
     async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
 
@@ -51,7 +51,7 @@ async def test_the_end_of_waiting_is_not_taken_for_a_commit(
 
 
 async def test_a_handler_that_waits_in_a_thread_takes_none_from_the_ledger(tmp_path: Path) -> None:
-    """Where all threads of the program wait for the ledger, as sync handlers do, it goes on."""
+    """The ledger goes on when all threads of the program wait for it, as sync handlers do."""
     threads = anyio.to_thread.current_default_thread_limiter()
     before, threads.total_tokens = threads.total_tokens, 1
     async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
@@ -78,7 +78,7 @@ async def _state(ledger: SQLiteLedger) -> MessageState | None:
 async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The caller was cancelled while the thread wrote: nobody would send the message."""
+    """A message begun for a caller who was cancelled during the commit is undone."""
     written, go_on = anyio.Event(), anyio.Event()
     run_sync = anyio.to_thread.run_sync
 
@@ -116,7 +116,7 @@ def _leave_when_notified(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> Non
 async def test_what_was_begun_for_a_caller_who_leaves_when_told_is_taken_back(
     tmp_path: Path,
 ) -> None:
-    """`Task.cancel()` can come between the end of the transaction and the caller's turn."""
+    """A message is undone if `Task.cancel()` comes just after its commit."""
     async with SQLiteLedger(tmp_path / "ledger.db") as ledger:
         _leave_when_notified(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))
         with pytest.raises(asyncio.CancelledError):
@@ -126,7 +126,7 @@ async def test_what_was_begun_for_a_caller_who_leaves_when_told_is_taken_back(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_what_cannot_be_taken_back_any_more_is_in_doubt(tmp_path: Path) -> None:
-    """The same, where the ledger is closing."""
+    """A message of a cancelled caller is in doubt if the ledger closes before the undo."""
     path = tmp_path / "ledger.db"
     async with SQLiteLedger(path) as ledger:
         _leave_when_notified(ledger, task := asyncio.ensure_future(ledger.begin(INTENT)))

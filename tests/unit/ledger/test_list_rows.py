@@ -1,4 +1,4 @@
-"""What many messages are listed and counted by, without reading each with its notifications."""
+"""Lists and counts of many messages, without reading each with its notifications."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def counted(*deliveries: Delivery, step: int = 1) -> CountedPage:
 def test_the_carrier_is_who_decided_names(
     events: Sequence[Notification], carrier: Carrier
 ) -> None:
-    """In whatever spelling the parser reads; where it names none, another notification may."""
+    """The carrier is that of the deciding notification, or else of another one."""
     found = counted(delivery("delivered", *events))
     assert found.ended == {EndedKind("delivered", None, carrier): 1}
 
@@ -121,7 +121,7 @@ EVENTS = st.one_of(
 @pytest.mark.slow
 @given(st.lists(st.lists(EVENTS, max_size=4), max_size=5))
 def test_what_decided_is_what_decides_in_a_delivery(histories: list[list[Notification]]) -> None:
-    """Of any notifications in any order: the first final one in the order of a delivery."""
+    """The deciding notification is the first final one in a delivery's order."""
     with store_of([delivery("delivered", *events) for events in histories]) as store:
         found = CountMessages(step=1, after=0).answer(store)
         finals = [
@@ -155,7 +155,7 @@ def pages(store: LedgerReader, state: MessageState) -> Iterator[Sequence[Message
 def test_a_list_has_every_message_of_a_state_once(
     span: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However few there are in a page, and where whole pages have none of them."""
+    """A list by state has every message of that state once, whatever the page size."""
     for module in (list_commands, reader):
         monkeypatch.setattr(module, "SPAN", span)
     monkeypatch.setattr(list_statements, "LONG_PAGE", size)
@@ -178,7 +178,7 @@ def test_a_list_has_every_message_of_a_state_once(
 
 
 def test_a_line_counts_its_notifications() -> None:
-    """As many as the delivery has, and none of another message's."""
+    """A line counts the notifications of its own message."""
     with store_of(
         [delivery("delivered", handed_over("1"), flat()), delivery("delivered")]
     ) as store:
@@ -188,7 +188,7 @@ def test_a_line_counts_its_notifications() -> None:
 
 
 def test_messages_are_counted_by_slots_of_time() -> None:
-    """Alike ones together, with the times of the first and the last; a code of a refusal."""
+    """Messages of one time slot and kind are counted together, with first and last time."""
     began = datetime.fromtimestamp(NOON, UTC)
     labelled: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("a",)}
     page = counted(

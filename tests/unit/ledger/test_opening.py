@@ -1,4 +1,4 @@
-"""Opening a ledger: whoever is cancelled, whoever waits, and in whatever event loop."""
+"""Opening a ledger: cancellation, waiting for another process, and event loops."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-class Slow:
-    """Holds the thread that connects until told."""
+class SlowConnect:
+    """A `connect` that holds its thread until told."""
 
     def __init__(self) -> None:
         self.is_begun = threading.Event()
@@ -50,8 +50,8 @@ class Slow:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_an_opening_that_is_cancelled_natively_leaves_it_free(path: Path) -> None:
-    """Its thread cannot be stopped: what it opens is closed again."""
-    slow = Slow()
+    """An opening cancelled by `Task.cancel()` leaves the ledger free to be opened."""
+    slow = SlowConnect()
     ledger = SQLiteLedger(path, connect=slow)
     task = asyncio.ensure_future(ledger.open())
     await slow.until_begun()
@@ -66,8 +66,8 @@ async def test_an_opening_that_is_cancelled_natively_leaves_it_free(path: Path) 
 
 
 async def test_an_opening_that_is_cancelled_leaves_it_free(path: Path) -> None:
-    """By a scope, too; the next process does not wait for the end of this one."""
-    slow = Slow()
+    """An opening cancelled by a scope leaves the ledger free for another process."""
+    slow = SlowConnect()
     ledger = SQLiteLedger(path, connect=slow)
     async with anyio.create_task_group() as group:
         group.start_soon(ledger.open)
@@ -80,8 +80,8 @@ async def test_an_opening_that_is_cancelled_leaves_it_free(path: Path) -> None:
 
 
 async def test_an_opening_that_everyone_left_closes_what_its_thread_opens(path: Path) -> None:
-    """Nobody has to close it: another ledger can have the file."""
-    slow = Slow()
+    """A cancelled opening closes what its thread opens later."""
+    slow = SlowConnect()
     ledger = SQLiteLedger(path, connect=slow)
     async with anyio.create_task_group() as group:
         group.start_soon(ledger.open)
@@ -94,7 +94,7 @@ async def test_an_opening_that_everyone_left_closes_what_its_thread_opens(path: 
 
 
 async def test_who_comes_to_an_opening_that_is_given_up_has_it_open(path: Path) -> None:
-    """Whether that came to its end before or not."""
+    """A task that opens while another task's opening is cancelled gets the ledger open."""
     elsewhere = SQLiteLedger(path)
     await elsewhere.open()
     ledger = SQLiteLedger(path, open_timeout=20)
@@ -118,8 +118,8 @@ async def test_who_comes_to_an_opening_that_is_given_up_has_it_open(path: Path) 
 
 
 async def test_one_of_two_who_open_it_may_be_cancelled(path: Path) -> None:
-    """The other one still gets the open ledger."""
-    slow = Slow()
+    """Of two tasks that open a ledger, one may be cancelled and the other gets it open."""
+    slow = SlowConnect()
     ledger = SQLiteLedger(path, connect=slow)
     async with anyio.create_task_group() as group:
         leaving = anyio.CancelScope()
@@ -140,7 +140,7 @@ async def test_one_of_two_who_open_it_may_be_cancelled(path: Path) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_one_who_is_cancelled_when_it_has_just_opened_leaves_it_free(path: Path) -> None:
-    """`Task.cancel()` can come between the end of the opening and the caller's turn."""
+    """A `Task.cancel()` just after the opening leaves the ledger closed and free."""
     ledger = SQLiteLedger(path)
     task = asyncio.ensure_future(ledger.open())
     while not ledger.is_open:
@@ -155,7 +155,7 @@ async def test_one_who_is_cancelled_when_it_has_just_opened_leaves_it_free(path:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_closing_that_is_cancelled_natively_closes_all_the_same(path: Path) -> None:
-    """And it can be opened at once: that waits for the end of the closing."""
+    """A cancelled closing still closes, and the ledger can be opened at once."""
     ledger = SQLiteLedger(path)
     await ledger.open()
     task = asyncio.ensure_future(ledger.aclose())
@@ -171,7 +171,7 @@ async def test_a_closing_that_is_cancelled_natively_closes_all_the_same(path: Pa
 async def test_what_kept_it_from_opening_is_raised_to_everyone_and_may_be_mended(
     path: Path,
 ) -> None:
-    """A later opening starts anew."""
+    """An opening error is raised to all who wait, and a later opening tries again."""
     ledger = SQLiteLedger(path.parent / "missing" / "ledger.db")
     errors = []
 
@@ -198,7 +198,7 @@ async def test_what_kept_it_from_opening_is_raised_to_everyone_and_may_be_mended
 def test_a_closed_ledger_can_be_opened_in_another_event_loop(
     path: Path, backend: str, kind: str
 ) -> None:
-    """As an application is that two test clients start one after the other."""
+    """A closed ledger can be opened in another event loop."""
     ledger = SQLiteLedger(path) if kind == "file" else MemoryLedger()
 
     async def use(key: str) -> int:
@@ -211,7 +211,7 @@ def test_a_closed_ledger_can_be_opened_in_another_event_loop(
 
 
 def test_an_open_ledger_belongs_to_its_event_loop(path: Path) -> None:
-    """In another one it is an error at once, to use it and to open it."""
+    """Using or opening an open ledger in another event loop raises RuntimeError."""
 
     async def main() -> list[str]:
         async with SQLiteLedger(path) as ledger:
@@ -235,7 +235,7 @@ def test_an_open_ledger_belongs_to_its_event_loop(path: Path) -> None:
 @pytest.mark.parametrize("steps", [*range(6), 100])
 @pytest.mark.parametrize("what", ["open", "aclose"])
 def test_the_end_of_the_event_loop_leaves_it_free(path: Path, what: str, steps: int) -> None:
-    """It cancels what opens or closes it, wherever that is, and a thread may have begun."""
+    """An event loop that ends during opening or closing leaves the ledger free."""
 
     async def main() -> None:
         ledger = SQLiteLedger(path)
@@ -253,7 +253,7 @@ def test_the_end_of_the_event_loop_leaves_it_free(path: Path, what: str, steps: 
 
 
 def test_one_that_is_closed_before_its_thread_begins_is_not_opened(path: Path) -> None:
-    """A thread may come late, after the end of all."""
+    """A file closed before its opening thread begins is not opened."""
     file = OpenFile(path, name="ledger.db", clock=time.time, settle_within=1)
     file.close()
     with pytest.raises(LedgerError, match=r"ledger\.db is closed before it was opened"):
@@ -267,7 +267,7 @@ def test_one_that_is_closed_before_its_thread_begins_is_not_opened(path: Path) -
 async def test_another_process_is_waited_for_and_it_is_said_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the number of the process, until it ends."""
+    """Opening waits for another process, and logs once which process has the ledger."""
     slept = []
     with owner(path) as process:
 
@@ -287,7 +287,7 @@ async def test_another_process_is_waited_for_and_it_is_said_once(
 
 
 async def test_the_wait_for_another_process_ends(path: Path) -> None:
-    """After `open_timeout` seconds, and nearly at once where none is given."""
+    """The wait for another process ends after `open_timeout` seconds."""
     for timeout in (0, 3):
         slept: list[float] = []
 
@@ -303,7 +303,7 @@ async def test_the_wait_for_another_process_ends(path: Path) -> None:
 
 
 async def test_who_waits_for_another_process_may_be_cancelled(path: Path) -> None:
-    """And has no part in it afterwards."""
+    """A cancelled wait for another process leaves nothing behind."""
     is_waiting = anyio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -325,14 +325,14 @@ async def test_who_waits_for_another_process_may_be_cancelled(path: Path) -> Non
 @pytest.mark.parametrize(
     "make", [MemoryLedger, partial(SQLiteLedger, "a"), partial(PostbackInbox, "a")]
 )
-def test_a_window_is_a_number_of_seconds(make: Callable[..., object], wrong: Any) -> None:
-    """With what cannot be compared no postback could be recorded, once there was a doubt."""
+def test_a_bad_settle_within_is_refused(make: Callable[..., object], wrong: Any) -> None:
+    """A `settle_within` that is negative or no number is refused."""
     with pytest.raises(ConfigurationError, match=f"settle_within: {wrong!r} is no number"):
         make(settle_within=wrong)
 
 
-async def test_a_wait_is_a_number_of_seconds() -> None:
-    """What is none is refused where the ledger is made."""
+async def test_a_bad_open_timeout_is_refused() -> None:
+    """An `open_timeout` that is negative or no number is refused."""
     for wrong in (-1, float("nan"), "60", None):
         with pytest.raises(ValueError, match="open_timeout"):
             SQLiteLedger("ledger.db", open_timeout=cast("float", wrong))

@@ -1,4 +1,4 @@
-"""Who may not be sent to: by values alone, with no ledger at all."""
+"""The rules of opt-outs, over values alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def event(
     reason: FailureReason | None = None,
     **fields: Any,
 ) -> StoredNotification:
-    """Make an event that its name tells from every other."""
+    """Make an event that differs from others by its name."""
     fields = {"tracking_id": "T", "to": TO, "from_": None, **fields}
     fields = {"happened": NOON, "received": NOON, **fields}
     return StoredNotification(
@@ -71,7 +71,7 @@ WORDS = {
 
 @pytest.mark.parametrize("text", WORDS)
 def test_a_message_that_is_nothing_but_the_word_opts_out_or_in(text: str) -> None:
-    """Case, quotes and closing marks are no matter; another word beside it is."""
+    """A text that is only STOP or START, with any case, quotes and marks, opts out or in."""
     said = opt_out_of(InboundSMS(from_="+1 555 123 4888", text=text, raw={}), received=NOON)
     assert (None if said is None else (said.number, said.out)) == (
         None if WORDS[text] is None else (TO, WORDS[text])
@@ -87,7 +87,7 @@ def test_a_message_that_is_nothing_but_the_word_opts_out_or_in(text: str) -> Non
     ],
 )
 def test_a_number_in_digits_of_another_script_is_the_same(number: str) -> None:
-    """STOP from it is STOP from the number that is sent to."""
+    """A STOP from a number in digits of another script opts out the same number."""
     said = opt_out_of(InboundSMS(from_=number, text="STOP", raw={}), received=NOON)
     assert said is not None
     assert said.number == TO
@@ -109,7 +109,7 @@ OTHERS: dict[str, tuple[Notification, tuple[str, bool] | None]] = {
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_a_change_of_subscription_opts_out_or_in(case: str) -> None:
-    """N302 opts out and N301 in; what names no number, or is something else, does neither."""
+    """N302 opts a number out and N301 in; other notifications do neither."""
     notification, expected = OTHERS[case]
     said = opt_out_of(notification, received=NOON)
     assert (None if said is None else (said.number, said.out)) == expected
@@ -124,10 +124,10 @@ def test_a_change_of_subscription_opts_out_or_in(case: str) -> None:
         (None, NOON, False),
     ],
 )
-def test_a_word_is_from_when_it_was_said(
+def test_an_opt_out_has_the_time_of_its_text(
     timestamp: datetime | None, at: float, stamped: bool
 ) -> None:
-    """Or from when it was received, where its time has no offset."""
+    """An opt-out has the time of its text, or of receipt if that time has no offset."""
     said = opt_out_of(
         InboundSMS(from_=TO, text="STOP", timestamp=timestamp, raw={}), received=NOON
     )
@@ -231,7 +231,7 @@ COMING = {
 def test_the_latest_entry_counts_and_where_it_is_not_clear_the_number_has_opted_out(
     case: str,
 ) -> None:
-    """By the provider's stamps, by the order in which they came, or by who is the safer."""
+    """The latest entry counts, and where the order is unclear the number is opted out."""
     known, comes, counts = COMING[case]
     assert latest_entry(known, [comes], now=NOW) == (comes if counts else known)
 
@@ -251,7 +251,7 @@ def test_the_latest_entry_counts_and_where_it_is_not_clear_the_number_has_opted_
 def test_a_number_is_known_by_what_it_is_called_within_its_country(
     own: bool | None, short: bool | None, is_out: bool
 ) -> None:
-    """Whoever said STOP is sent nothing, and is opted in by the number itself alone."""
+    """An opt-out without country code counts until the full number is opted in later."""
     number, called = "15551234888", "5551234888"
     given = {number: (own, NOON + 1), called: (short, NOON)}
     entries = {

@@ -1,4 +1,4 @@
-"""What is kept of one message that is pruned."""
+"""What pruning keeps of one message."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PERSONAL = {
 
 
 def test_what_is_personal_goes_and_the_rest_stays() -> None:
-    """A field that is added to a message is one or the other, which is decided here."""
+    """Pruning changes exactly the personal fields; each field of a message is in one group."""
     after = pruned(RECORD, before=NOON + 1)
     assert after is not None
     changed = {
@@ -98,13 +98,13 @@ def test_what_is_personal_goes_and_the_rest_stays() -> None:
     ],
     ids=["under way", "in doubt", "young", "pruned"],
 )
-def test_all_of_some_stays(record: MessageRecord) -> None:
-    """Of what may still be sent or settled, of what is not so old, and of what was pruned."""
+def test_some_messages_are_not_pruned(record: MessageRecord) -> None:
+    """A message under way, in doubt, too young or already pruned is not pruned."""
     assert pruned(record, before=NOON + 1) is None
 
 
 def test_a_digest_of_content_says_that_it_is_pruned_and_of_which_version_it_is() -> None:
-    """The key is a part of it; no digest that is not pruned is taken for one."""
+    """A pruned content digest can be told from others, and its version is known."""
     later, first = content_under("k", b"\2" + bytes(16)), content_under("k", bytes(16))
     assert is_pruned(later)
     assert is_pruned(first)
@@ -116,7 +116,7 @@ def test_a_digest_of_content_says_that_it_is_pruned_and_of_which_version_it_is()
 
 
 def test_records_are_found_by_their_keys_again() -> None:
-    """What is found by the name of its key is what was asked for by the key."""
+    """A pruned message is found by its old key."""
     after = pruned(RECORD, before=NOON + 1)
     assert after is not None
     other = attrs.evolve(RECORD, key="other")
@@ -126,7 +126,7 @@ def test_records_are_found_by_their_keys_again() -> None:
 
 
 def test_an_age_is_a_week_at_least() -> None:
-    """In which receipts come."""
+    """An `older_than` below a week, or no timedelta, is refused."""
     assert seconds_of(timedelta(days=7)) == 7 * 86_400
     with pytest.raises(ConfigurationError, match="older_than: 6 days is less than 7 days"):
         seconds_of(timedelta(days=6))

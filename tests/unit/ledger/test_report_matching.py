@@ -1,4 +1,4 @@
-"""Whose the rows of a report are: tables of attempts and rows, and what is told of each."""
+"""Which rows of a report belong to which attempts: tables of cases and decisions."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ CASES: dict[str, tuple[list[KnownAttempt], list[ReportRow], dict[int, object], s
 
 @pytest.mark.parametrize("case", CASES)
 def test_rows_are_given_to_attempts(case: str) -> None:
-    """What is taken, absent or unclear, whatever the order in which they come."""
+    """Each case of attempts and rows gets its decisions, in whichever order the attempts come."""
     attempts, rows, doubtful, present = CASES[case]
     for some in (attempts, attempts[::-1]):
         found = match(some, rows)
@@ -394,12 +394,12 @@ def test_rows_are_given_to_attempts(case: str) -> None:
 
 
 def _kind(decision: object) -> object:
-    """Return a decision without which row it is: of rows that are alike it is any."""
+    """Return a decision without its row, since rows that are alike are interchangeable."""
     return Taken if isinstance(decision, Taken) else decision
 
 
 def test_what_is_too_much_is_not_told_apart() -> None:
-    """A number with a thousand attempts and rows, as of a test: it stays open."""
+    """A number with more than a thousand attempts stays open as crowded."""
     doubts = [attempt(n) for n in range(1, 1002)]
     found = match(doubts, [row(str(n)) for n in range(1000)])
     assert found == Matching(
@@ -409,14 +409,14 @@ def test_what_is_too_much_is_not_told_apart() -> None:
 
 @pytest.mark.slow
 def test_hundreds_that_are_alike_are_told_apart() -> None:
-    """As many were taken as are listed."""
+    """Of hundreds of equal doubts as many are taken as are listed."""
     found = match([attempt(n) for n in range(300)], [row(str(n)) for n in range(200)])
     taken = [each for each in found.doubtful.values() if isinstance(each, Taken)]
     assert len({each.history_id for each in taken}) == 200
 
 
 def test_rows_that_two_kinds_share_are_given_out_once() -> None:
-    """A doubt without a known sender, and one with: each of two rows is of one of them."""
+    """Rows that fit doubts with and without a known sender are given out once each."""
     doubts = [attempt(1, from_=None), attempt(2), attempt(3, from_="12345")]
     told = match(doubts, [row("A"), row("B"), row("C", from_="12345")]).doubtful
     given = [each.history_id for each in told.values() if isinstance(each, Taken)]
@@ -448,13 +448,13 @@ COVERED: dict[str, tuple[list[ReportPeriod], OpenReason | None]] = {
 
 @pytest.mark.parametrize("case", COVERED)
 def test_a_report_covers_from_before_an_attempt_to_long_after(case: str) -> None:
-    """And is made after that: several may do it together."""
+    """A report must cover from before the attempt until long after, in one part or several."""
     periods, reason = COVERED[case]
     assert why_not_covered(1000, 1100, periods, after=3600) == reason
 
 
 def test_a_clock_that_is_ahead_puts_a_row_later_than_the_report_ends() -> None:
-    """However soon the caller wants to know."""
+    """A report must allow for clocks that differ, even with `after=0`."""
     assert why_not_covered(1000, 1100, [period(0, 1399)], after=0) is OpenReason.TOO_SOON
     assert why_not_covered(1000, 1100, [period(0, 1400)], after=0) is None
 
@@ -486,14 +486,14 @@ NOT_HAD: dict[str, tuple[OpenReason, dict[str, bool], OpenReason]] = {
 
 @pytest.mark.parametrize("case", NOT_HAD)
 def test_what_is_in_the_way_of_a_report_is_told(case: str) -> None:
-    """Where a part of it was read, too: what would end the doubt is to have the rest."""
+    """The reason says what to wait for: the time, the rate of requests, or a whole report."""
     reason, given, told = NOT_HAD[case]
     so = {"is_over": True, "has_problem": False, "is_refused": False, **given}
     assert why_not_had(reason, **so) is told
 
 
 def test_times_near_each_other_are_asked_for_at_once() -> None:
-    """In whole seconds, with what clocks may be apart."""
+    """Times near each other become one period, in whole seconds, with a margin for clocks."""
     assert periods_of([(1000.5, 2000.5), (1500, 1600), (6000, 6001), (99_000, 99_100)]) == (
         (700, 6301),
         (98_700, 99_400),
@@ -502,7 +502,7 @@ def test_times_near_each_other_are_asked_for_at_once() -> None:
 
 @pytest.mark.parametrize("reason", OpenReason)
 def test_each_reason_has_its_words(reason: OpenReason) -> None:
-    """They are for people."""
+    """Each reason has a sentence for people."""
     assert len(reason.words) > 20
 
 
@@ -518,7 +518,7 @@ def told_of(doubt: MessageInDoubt, told: dict[int, Any], *, proven: bool = True)
 
 
 def test_a_message_is_what_its_attempts_are() -> None:
-    """Sent if one attempt was taken; not sent if each attempt is proven not taken."""
+    """A message is sent if one attempt was, and not sent if all provably were not."""
     doubt = MessageInDoubt(record=RECORD, last=1, earlier={2: 20})
     taken, gone = Taken("A"), absent(1, 2)
     decision = DoubtDecision(seen=RECORD, state=MessageState.ACCEPTED, history_id="A")
@@ -542,16 +542,13 @@ def test_a_message_is_what_its_attempts_are() -> None:
 
 
 def test_what_may_still_be_sent_is_left_alone() -> None:
-    """Whatever a report tells of it."""
+    """A message with an attempt that may still be sent is left open."""
     doubt = MessageInDoubt(record=RECORD, last=1, earlier={}, reason=OpenReason.UNDER_WAY)
     assert told_of(doubt, {1: Taken("A")}) is OpenReason.UNDER_WAY
 
 
 def test_the_last_attempt_ends_when_that_is_known() -> None:
-    """By its outcome, by when nobody sent it any more, or within an hour; or it was not taken.
-
-    Whoever looks only weeks later finds that it had ended within a day.
-    """
+    """An attempt ends at its outcome, at its interruption within a day, or after an hour."""
     for changes, ended_at in (
         ({"ended_at": 1005.0, "interrupted_at": 1007.0}, 1005),
         ({"interrupted_at": 1007.0}, 1007),
@@ -575,7 +572,7 @@ def test_the_last_attempt_ends_when_that_is_known() -> None:
 
 
 def test_an_earlier_attempt_that_was_taken_has_a_row() -> None:
-    """It is known by its id from then on."""
+    """An earlier attempt that a report found counts as accepted from then on."""
     known = EarlierAttempt(
         message=9, to=TO, started_at=1, ended_at=2, history_id="A", state=MessageState.ACCEPTED
     )

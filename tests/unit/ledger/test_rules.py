@@ -1,4 +1,4 @@
-"""What a ledger decides of sending: by values alone, with no ledger at all."""
+"""The ledger's rules of sending, over values alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def event(
     reason: FailureReason | None = None,
     **fields: Any,
 ) -> StoredNotification:
-    """Make an event that its name tells from every other."""
+    """Make an event that differs from others by its name."""
     fields = {"tracking_id": "T", "to": TO, "from_": None, **fields}
     fields = {"happened": NOON, "received": NOON, **fields}
     return StoredNotification(
@@ -72,7 +72,7 @@ CHANGES: dict[str, Any] = {
 
 
 def test_every_field_but_the_key_and_the_tags_is_content() -> None:
-    """Two messages with one key are the same where all that is sent is the same."""
+    """Every field of a message but key and tags changes its content digest."""
     assert CHANGES.keys() | {"key", "tags"} == attrs.fields_dict(SMS).keys()
     named = attrs.evolve(MESSAGE, key="another", tags=("spring",))
     assert content_of(MESSAGE) == content_of(named)
@@ -81,7 +81,7 @@ def test_every_field_but_the_key_and_the_tags_is_content() -> None:
 
 
 def test_content_does_not_run_from_one_field_into_the_next() -> None:
-    """What moves from one field into another is other content; nothing is not an empty text."""
+    """Values moved to another field, or None in place of an empty text, change the digest."""
     one = SMS(to=TO, text="Hello", spid="1", operator_id="2")
     others = [
         attrs.evolve(one, spid="12", operator_id=""),
@@ -102,7 +102,7 @@ def record(state: MessageState, content: bytes = b"one", **fields: Any) -> Messa
 
 @pytest.mark.parametrize("state", MessageState)
 def test_only_what_is_proven_not_sent_is_begun_again(state: MessageState) -> None:
-    """What is in doubt is begun where the caller says so, which changes nothing else."""
+    """Only a message not sent begins again; one in doubt does with `resend_in_doubt`."""
     startable = state is MessageState.NOT_SENT
     if_told = startable or state is MessageState.IN_DOUBT
     for resend, begins in ((False, startable), (True, if_told)):
@@ -115,9 +115,9 @@ def test_only_what_is_proven_not_sent_is_begun_again(state: MessageState) -> Non
 def test_other_content_is_begun_only_where_nothing_went_out(
     state: MessageState, resend: bool
 ) -> None:
-    """What was refused or not sent was mended; any other is a conflict that says how far it got.
+    """Other content under a key begins only if the key was rejected or not sent.
 
-    So is what was in doubt once, and was not taken later: its first attempt may have gone out.
+    Any other state is a KeyConflict that names it, and so is a key that was ever in doubt.
     """
     if state in {MessageState.NOT_SENT, MessageState.REJECTED}:
         assert look_up(record(state, b"two"), INTENT, resend_in_doubt=resend) is None
@@ -131,8 +131,8 @@ def test_other_content_is_begun_only_where_nothing_went_out(
 
 
 @pytest.mark.parametrize("state", MessageState)
-def test_what_was_taken_in_the_end_is_no_doubt_any_more(state: MessageState) -> None:
-    """A conflict says so, and what ended the doubt: a report, a postback, or a later attempt."""
+def test_a_conflict_of_a_settled_doubt_names_its_state(state: MessageState) -> None:
+    """A KeyConflict of a settled doubt says that it was accepted and what settled it."""
     doubted = record(state, b"two", doubted=True, settled_by="report")
     with pytest.raises(KeyConflict) as conflict:
         look_up(doubted, INTENT, resend_in_doubt=False)
@@ -151,7 +151,7 @@ def test_what_was_taken_in_the_end_is_no_doubt_any_more(state: MessageState) -> 
 
 @pytest.mark.parametrize("code", ["E100", "E101", "E108", "E111", "E714"])
 def test_what_an_earlier_version_took_for_the_message_s_refusal_is_begun_again(code: str) -> None:
-    """A sender, a campaign or a request was refused: nothing was sent, and it was mended since."""
+    """A row that an earlier version kept as rejected for its sender or request begins again."""
     known = record(MessageState.REJECTED, code=code)
     assert look_up(known, INTENT, resend_in_doubt=False) is None
     doubted = attrs.evolve(known, doubted=True)
@@ -159,7 +159,7 @@ def test_what_an_earlier_version_took_for_the_message_s_refusal_is_begun_again(c
 
 
 def test_what_was_mended_is_begun_as_it_is_now() -> None:
-    """Its number, sender and content are those of the intent; nothing of the refusal is left."""
+    """A rejected message begins again with its new content and nothing of the refusal."""
     before = attrs.evolve(
         record(MessageState.REJECTED, b"two", code="E712", info="none", ended_at=NOON),
         to="15551234889",
@@ -188,7 +188,7 @@ def begun(
 
 @pytest.mark.parametrize("state", [MessageState.NOT_SENT, MessageState.IN_DOUBT])
 def test_what_is_begun_again_has_nothing_of_the_attempt_before(state: MessageState) -> None:
-    """But that it was in doubt, which the next outcome must not hide."""
+    """A message begun again keeps nothing of its last attempt, but that it was in doubt."""
     before = record(
         state, ended_at=NOON + 1, code="E503", info="busy", http_status=200, session=1, attempt=1
     )
@@ -202,7 +202,7 @@ def test_what_is_begun_again_has_nothing_of_the_attempt_before(state: MessageSta
 
 
 def test_permission_to_send_a_doubt_again_holds_for_one_attempt() -> None:
-    """It is in doubt until it is begun, and again if that is not accepted: another attempt is."""
+    """A permission to resend holds for one attempt; if that fails, the message is in doubt."""
     doubt = record(MessageState.IN_DOUBT)
     for began, is_begun in ((NOON, True), (NOON - 1, False)):
         permitted = attrs.evolve(INTENT, doubt_started_at=began)
@@ -220,7 +220,7 @@ def test_permission_to_send_a_doubt_again_holds_for_one_attempt() -> None:
 
 
 def test_what_may_not_be_begun_says_why() -> None:
-    """A key under way is waited for; a number that opted out is refused, or let through."""
+    """A key under way raises UnderWay, and an opted-out number raises RecipientOptedOut."""
     sending = record(MessageState.SENDING)
     with pytest.raises(UnderWay):
         begun(sending)
@@ -234,7 +234,7 @@ def test_what_may_not_be_begun_says_why() -> None:
 
 
 def test_an_attempt_knows_its_own_again() -> None:
-    """Begun by a transaction whose end was not heard of, it is begun; another's is under way."""
+    """A begin that was committed already succeeds again; another attempt's raises UnderWay."""
     own = Attempt(session=2, number=7)
     assert begun(record(MessageState.SENDING, session=2, attempt=7), attempt=own) is None
     with pytest.raises(UnderWay):
@@ -246,7 +246,7 @@ ACCEPTED = Submission(state=MessageState.ACCEPTED, tracking_id="T", raw={"TO": T
 
 @pytest.mark.parametrize("state", MessageState)
 def test_only_what_is_under_way_is_finished(state: MessageState) -> None:
-    """An outcome that is written twice changes nothing the second time."""
+    """An outcome is recorded only for a message under way."""
     after = rules.finish(record(state), ACCEPTED, ended_at=NOON + 1, attempt=None)
     if state is MessageState.SENDING:
         assert after is not None
@@ -258,7 +258,7 @@ def test_only_what_is_under_way_is_finished(state: MessageState) -> None:
 
 @pytest.mark.parametrize("state", [MessageState.SENDING, MessageState.IN_DOUBT])
 def test_who_was_taken_for_dead_still_has_its_outcome(state: MessageState) -> None:
-    """An attempt that is known by its number counts where it was only late; no other does."""
+    """A late outcome is recorded if its attempt number is that of the row."""
     known = record(state, session=2, attempt=7)
     own, other = Attempt(session=2, number=7), Attempt(session=3, number=7)
     after = rules.finish(known, ACCEPTED, ended_at=NOON, attempt=own)
@@ -269,7 +269,7 @@ def test_who_was_taken_for_dead_still_has_its_outcome(state: MessageState) -> No
 
 
 def test_an_attempt_has_one_outcome() -> None:
-    """What ended in doubt by its own outcome is ended by no second one of the same attempt."""
+    """A second outcome of the same attempt is not recorded."""
     own = Attempt(session=2, number=7)
     ended = record(MessageState.IN_DOUBT, ended_at=NOON, session=2, attempt=7)
     assert rules.finish(ended, ACCEPTED, ended_at=NOON, attempt=own) is None
@@ -277,7 +277,7 @@ def test_an_attempt_has_one_outcome() -> None:
 
 @pytest.mark.parametrize("state", MessageState)
 def test_a_second_attempt_says_nothing_of_the_first(state: MessageState) -> None:
-    """What was in doubt when it was sent again is in doubt unless the second was accepted."""
+    """A resent doubt stays in doubt unless its second attempt is accepted."""
     doubted = record(MessageState.SENDING, doubted=True)
     after = rules.finish(doubted, Submission(state=state), ended_at=NOON, attempt=None)
     assert after is not None
@@ -286,7 +286,7 @@ def test_a_second_attempt_says_nothing_of_the_first(state: MessageState) -> None
 
 
 def test_an_attempt_that_may_have_been_taken_is_left_behind() -> None:
-    """When a doubt is begun again: with when it had ended at the latest, as far as is known."""
+    """Resending a doubt keeps its last attempt, with when that had ended at the latest."""
     doubt = record(MessageState.IN_DOUBT, text_digest=b"text")
     left = EarlierAttempt(
         message=1, text_digest=b"text", to=TO, started_at=NOON, ended_at=NOON + 9
@@ -305,7 +305,7 @@ def test_an_attempt_that_may_have_been_taken_is_left_behind() -> None:
 
 @pytest.mark.parametrize("state", MessageState)
 def test_a_doubt_says_whether_its_last_attempt_is_part_of_it(state: MessageState) -> None:
-    """What was refused or not sent after doubt was not taken, which is all that it says."""
+    """A doubt knows whether its last attempt was provably not sent."""
     doubted = record(MessageState.SENDING, doubted=True)
     after = rules.finish(doubted, Submission(state=state), ended_at=NOON, attempt=None)
     assert after is not None
@@ -314,7 +314,7 @@ def test_a_doubt_says_whether_its_last_attempt_is_part_of_it(state: MessageState
 
 @pytest.mark.parametrize("state", [MessageState.ACCEPTED, MessageState.NOT_SENT])
 def test_a_late_outcome_stands_in_place_of_what_a_report_told(state: MessageState) -> None:
-    """The sender knows best; but if its outcome is doubt as well, nothing changes."""
+    """A late outcome replaces what a report said, unless it is doubt."""
     own = Attempt(session=2, number=7)
     told = record(state, settled_by="report", history_id="12", session=2, attempt=7)
     after = rules.finish(told, ACCEPTED, ended_at=NOON, attempt=own)
@@ -333,14 +333,14 @@ def test_a_late_outcome_stands_in_place_of_what_a_report_told(state: MessageStat
 
 
 def test_the_digest_of_content_is_the_same_in_every_version() -> None:
-    """It is of bytes, whatever Python shows of a text: these digests stand in files."""
+    """The content digest of a message has its fixed value, as stored in files."""
     assert content_of(MESSAGE).hex() == "02fff15fb0360beb0a7355013ae3ddb994"
     odd = SMS(to=TO, text="caf\u00e9 \U0001fa77 \n", from_="60856")
     assert content_of(odd).hex() == "025c5733300e77922d1a092d337b3e3abf"
 
 
 def test_a_row_of_the_first_version_has_a_digest_of_its_own() -> None:
-    """It was taken of the fields as Python shows them, and still tells other content."""
+    """A version 1 row is known by its own kind of digest, which still tells other content."""
     shown = blake2b(repr(tuple(attrs.asdict(MESSAGE).values())[:7]).encode(), digest_size=16)
     known = record(MessageState.ACCEPTED, shown.digest())
     intended = attrs.evolve(INTENT, content=content_of(MESSAGE), message=MESSAGE)
@@ -352,7 +352,7 @@ def test_a_row_of_the_first_version_has_a_digest_of_its_own() -> None:
 
 @pytest.mark.parametrize("shown", ["\U0001fa77", "\\U0001fa77"])
 def test_a_row_of_the_first_version_is_known_on_every_python(shown: str) -> None:
-    """An upgrade of Python sends nothing again: the row gives its outcome, as it did before."""
+    """A version 1 row is known whichever Python made its digest."""
     message = SMS(to=TO, text="I \U0001fa77 you", from_="60856")
     fields = f"('{TO}', 'I {shown} you', '60856', None, None, None, None)"
     first = blake2b(fields.encode(), digest_size=16).digest()
@@ -392,7 +392,7 @@ OUTCOMES: dict[str, tuple[SkycoreError, MessageState]] = {
 
 @pytest.mark.parametrize("case", OUTCOMES)
 def test_a_failure_is_kept_as_what_it_says_of_the_message(case: str) -> None:
-    """A refusal of more than the message leaves it unsent; doubt is kept whole."""
+    """Each failure is stored with its state, and a final or doubtful one comes back equal."""
     error, state = OUTCOMES[case]
     kept = submission_of(Failed(message=MESSAGE, error=error))
     assert kept.state is state
@@ -410,7 +410,7 @@ def test_a_failure_is_kept_as_what_it_says_of_the_message(case: str) -> None:
 
 
 def test_accepted_comes_back_equal() -> None:
-    """The recorded outcome is the outcome, its raw answer too."""
+    """A stored Accepted comes back equal, with its raw answer, and is marked as recorded."""
     raw = {"STATUS": "Success", "TRACKINGID": "SMS_1", "TO": {"#text": TO}}
     accepted = Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw=raw)
     kept = submission_of(accepted)
@@ -421,14 +421,14 @@ def test_accepted_comes_back_equal() -> None:
 
 
 @pytest.mark.parametrize("state", [MessageState.SENT, MessageState.DELIVERED, MessageState.FAILED])
-def test_what_a_postback_told_is_accepted(state: MessageState) -> None:
-    """Whatever became of it later, the submission was accepted; settled, it has no answer."""
+def test_a_sent_delivered_or_failed_message_comes_back_as_accepted(state: MessageState) -> None:
+    """A message that is sent, delivered or failed comes back as Accepted."""
     again = outcome_of(MESSAGE, TO, Submission(state=state, tracking_id="SMS_1"))
     assert again == Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw={})
 
 
 def test_what_the_end_of_the_program_left_is_in_doubt() -> None:
-    """A message that was under way has no reason recorded; one is given."""
+    """A doubt without a recorded reason comes back as OutcomeUnknown of an ended program."""
     again = outcome_of(MESSAGE, TO, Submission(state=MessageState.IN_DOUBT))
     assert isinstance(again, Failed)
     assert isinstance(again.error, OutcomeUnknown)

@@ -1,4 +1,4 @@
-"""What notifications tell of messages: by values alone, with no ledger at all."""
+"""What notifications mean for messages, over values alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def event(
     reason: FailureReason | None = None,
     **fields: Any,
 ) -> StoredNotification:
-    """Make an event that its name tells from every other."""
+    """Make an event that differs from others by its name."""
     fields = {"tracking_id": "T", "to": TO, "from_": None, **fields}
     fields = {"happened": NOON, "received": NOON, **fields}
     return StoredNotification(
@@ -125,7 +125,7 @@ TOLD: dict[str, tuple[list[StoredNotification], MessageState, FailureReason | No
 
 @pytest.mark.parametrize("case", TOLD)
 def test_a_state_is_told_by_all_the_notifications_in_any_order(case: str) -> None:
-    """The first final one in order of time wins, delivered wins a tie, and unknown is nothing."""
+    """The first final notification by time wins, delivered wins a tie, in any order of receipt."""
     events, state, reason = TOLD[case]
     told = Progress(state=state, reason=reason, history_id=None)
     for order in itertools.permutations(events):
@@ -152,7 +152,7 @@ def test_a_state_is_told_by_all_the_notifications_in_any_order(case: str) -> Non
 def test_no_order_and_no_repetition_changes_what_is_told(
     events: list[StoredNotification], chance: Any
 ) -> None:
-    """What is told is a function of the set of notifications."""
+    """A message's state depends on the set of notifications, not on order or repetition."""
     again = events + [chance.choice(events) for _ in events]
     chance.shuffle(again)
     assert progress_by(again) == progress_by(events)
@@ -203,13 +203,13 @@ def unmatched(
 
 
 def found(id_: int = 1, to: str = TO) -> MessageRecord:
-    """Make a message that a report found, under one HISTORYID."""
+    """Make a message that a report found under HISTORYID 77."""
     record = doubt(id_, state=MessageState.ACCEPTED)
     return attrs.evolve(record, to=to, history_id="77", settled_by="report", doubted=True)
 
 
 def under_77(name: str = "T", to: str | None = TO, *more: StoredNotification) -> Any:
-    """Make a submission whose notification has that HISTORYID, days later."""
+    """Make a submission whose notification has HISTORYID 77 and came days later."""
     told = event(name, tracking_id=name, to=to, history_id="77", happened=NOON + 99 * WITHIN)
     return UnmatchedSubmission(plain_id=name, events=[told, *more])
 
@@ -349,14 +349,14 @@ SETTLED: dict[
 
 @pytest.mark.parametrize("case", SETTLED)
 def test_doubt_is_settled_where_two_can_only_mean_each_other(case: str) -> None:
-    """Nobody guesses: what could be two things is left alone, in whichever order it is asked."""
+    """A doubt is settled only if it and a submission are each other's only candidate."""
     doubts, submissions, expected = SETTLED[case]
     assert match_doubts(doubts, submissions, within=WITHIN) == expected
     assert match_doubts(doubts[::-1], submissions[::-1], within=WITHIN) == expected
 
 
 class _Counted(list[StoredNotification]):
-    """Notifications that count how often they are looked through."""
+    """Notifications that count how often they are iterated."""
 
     looks = 0
 
@@ -366,7 +366,7 @@ class _Counted(list[StoredNotification]):
 
 
 def test_what_others_send_to_a_number_in_doubt_is_looked_through_once_for_each() -> None:
-    """A thousand submissions, as of another program, cost no more than a thousand times one."""
+    """Matching a doubt with a thousand submissions looks at each a limited number of times."""
     submissions = [
         attrs.evolve(each, events=_Counted(each.events)) for each in map(unmatched, IDS)
     ]
@@ -429,9 +429,9 @@ IDENTITIES = {
 
 @pytest.mark.parametrize("case", IDENTITIES)
 def test_a_repetition_is_known_by_its_id_or_else_by_all_of_it(case: str) -> None:
-    """Form A has an id, which tells within one origin, code and message; form B has none.
+    """A repeated notification is known by its id in form A, and by its content in form B.
 
-    What is of no message is told by who said what, and when, as well.
+    Texts and subscription changes are also told apart by number, text and time.
     """
     one, other, are_same = IDENTITIES[case]
     first, second = (
@@ -442,7 +442,7 @@ def test_a_repetition_is_known_by_its_id_or_else_by_all_of_it(case: str) -> None
 
 
 def test_the_order_of_elements_tells_no_notification_from_another() -> None:
-    """Form B written in another order is the same notification."""
+    """Form B with its elements in another order is the same notification."""
     document = "<POSTBACK><TO>15551234888</TO><CODE>N201</CODE><ORIGIN>SMS_MT</ORIGIN></POSTBACK>"
     mixed = "<POSTBACK><CODE>N201</CODE><ORIGIN>SMS_MT</ORIGIN><TO>15551234888</TO></POSTBACK>"
     one, other = (stored(parse_postback(each)[0], received=NOON) for each in (document, mixed))
@@ -483,7 +483,7 @@ TIMES: dict[str, tuple[datetime | None, datetime | None, float | None, float]] =
 
 @pytest.mark.parametrize("case", TIMES)
 def test_the_place_in_time_is_not_the_time_that_settles(case: str) -> None:
-    """Order needs some time, settling a certain one: else that of receiving it."""
+    """A naive time orders notifications, but only a time with offset, or of receipt, settles."""
     timestamp, created, at, happened = TIMES[case]
     notification = SentNotification(timestamp=timestamp, created=created, raw={})
     kept = stored(notification, received=RECEIVED)
@@ -520,7 +520,7 @@ KEPT: dict[str, tuple[Notification, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", KEPT)
 def test_an_event_says_which_message_it_is_about(case: str) -> None:
-    """Receipts name a message by its tracking id and number; nothing else does."""
+    """Only sent notifications and receipts name a message, by tracking id and number."""
     notification, expected = KEPT[case]
     kept = stored(notification, received=NOON)
     assert {name: getattr(kept, name) for name in expected} == expected

@@ -1,4 +1,4 @@
-"""Digests of the first version of ledgers, whichever Python took them."""
+"""Content digests of version 1, whichever Python made them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("text", "shown"), TEXTS.values(), ids=TEXTS)
 def test_a_digest_is_known_again_whichever_python_took_it(text: str, shown: str) -> None:
-    """Its new characters are tried as shown and as escaped; another text is another."""
+    """A digest with new characters shown or escaped is known; another text is not."""
     taken = digest(f"('15551234888', {shown}, '60856', None, None, None, None)")
     assert is_digest_of(taken, fields(text))
     assert not is_digest_of(taken, fields(f"{text}!"))
@@ -58,13 +58,13 @@ def test_a_digest_is_known_again_whichever_python_took_it(text: str, shown: str)
     ],
 )
 def test_what_this_python_shows_is_known(text: str) -> None:
-    """Also with characters in it that every version escapes."""
+    """A digest made by this Python is known, also with escaped characters."""
     assert is_digest_of(digest(repr(fields(text))), fields(text))
     assert is_digest_of(digest(repr(fields(text + STOP))), fields(text + STOP))
 
 
 def test_many_new_characters_take_little_time() -> None:
-    """Of so many that not all can be tried, it is another message, and soon said."""
+    """A text with too many new characters to try is soon called another one."""
     text = "".join(chr(0x1F900 + n) for n in range(100))
     began = time.perf_counter()
     assert not is_digest_of(b"\0" * 16, fields(text))

@@ -1,4 +1,4 @@
-"""Which attempts of a session may be under way, as the others are told."""
+"""Which attempts of a PostgreSQL session may be under way."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def begin(number: int) -> PendingCommand:
 
 
 def finish(number: int) -> PendingCommand:
-    """Make the command that ends it."""
+    """Make the command that ends an attempt."""
     made = Attempt(session=1, number=number)
     return PendingCommand(Finish(key=f"k{number}", submission=accepted(), attempt=made))
 
 
 def test_an_attempt_is_under_way_until_its_outcome_is_on_the_disk() -> None:
-    """From before its intent may be written, whatever is begun meanwhile."""
+    """An attempt is under way from before its intent is written until its outcome is committed."""
     attempts = UnderWayAttempts()
     assert not attempts
     assert attempts.add([begin(1), begin(2), PendingCommand(KeepAlive())])
@@ -37,8 +37,8 @@ def test_an_attempt_is_under_way_until_its_outcome_is_on_the_disk() -> None:
     assert not attempts
 
 
-def test_what_was_not_begun_is_not_under_way() -> None:
-    """Neither what was refused, nor what the ledger knew."""
+def test_an_attempt_that_was_refused_or_known_is_not_under_way() -> None:
+    """An attempt whose begin was refused, or whose outcome was known, is not under way."""
     attempts, refused, known, begun = UnderWayAttempts(), begin(1), begin(2), begin(3)
     refused.error = RecipientOptedOut("STOP")
     known.result = accepted()
@@ -48,8 +48,8 @@ def test_what_was_not_begun_is_not_under_way() -> None:
     assert attempts.oldest == 3
 
 
-def test_what_failed_is_under_way_where_it_may_have_been_written() -> None:
-    """A group that was lost on its way is taken back later, and one that was refused is not."""
+def test_a_failed_begin_is_under_way_only_where_its_commit_is_unclear() -> None:
+    """A begin whose commit is unclear stays under way; a begin that was rolled back does not."""
     attempts = UnderWayAttempts()
     attempts.add([begin(1), begin(2), begin(3)])
     attempts.failed([begin(2), begin(3)], {Attempt(session=1, number=3): finish(3)})
@@ -57,8 +57,8 @@ def test_what_failed_is_under_way_where_it_may_have_been_written() -> None:
     assert attempts.oldest == 3
 
 
-def test_what_was_refused_is_under_way_where_it_may_have_been_written() -> None:
-    """Before it was refused: it is, until what takes it back is on the disk."""
+def test_a_refused_begin_that_may_be_written_is_under_way_until_its_undo_is_committed() -> None:
+    """A refused begin that may have been written is under way until its undo is committed."""
     attempts, refused = UnderWayAttempts(), begin(1)
     refused.error = RecipientOptedOut("STOP")
     attempts.add([refused])

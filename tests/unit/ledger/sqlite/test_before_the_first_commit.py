@@ -1,6 +1,6 @@
-"""A ledger that is open, and in which nothing was recorded since: it is as it was before.
+"""An open ledger in which nothing was recorded yet is byte for byte as it was before.
 
-What is found out by opening it, as what is in doubt, may stand in its log by then.
+What opening finds out, such as messages in doubt, may already stand in its write-ahead log.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def is_incomplete(path: Path) -> bool:
 
 
 def recorded(path: Path) -> dict[str, bytes]:
-    """Return all that is recorded of a ledger, and not what only says who has it open."""
+    """Return the content of a ledger's files, without those that only say which process has it."""
     aside = {f"{path.name}-lock", f"{path.name}-shm"}
     return {one.name: one.read_bytes() for one in path.parent.iterdir() if one.name not in aside}
 
@@ -75,7 +75,7 @@ async def states_in(ledger: Any) -> dict[str, MessageState]:
 
 
 async def closed(path: Path) -> None:
-    """Leave nothing under way, and one in doubt that says so."""
+    """Leave a closed ledger with nothing under way and one message in doubt."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("ended", to="15551234000"))
         await ledger.finish("ended", accepted())
@@ -92,7 +92,7 @@ async def under_way(path: Path) -> None:
 
 
 async def killed(path: Path) -> None:
-    """Leave a log, and one under way."""
+    """Leave a write-ahead log, and one message under way."""
     with owner(path) as process:
         tell(process, "ended")
         tell(process, "left")
@@ -103,8 +103,8 @@ LEFT = pytest.mark.parametrize("left", [closed, under_way, killed])
 Left = Callable[[Path], Any]
 
 
-async def test_one_that_is_only_read_is_as_it_was(path: Path) -> None:
-    """Not a byte is changed by opening it, reading and closing it, nor is there a log."""
+async def test_a_ledger_that_is_only_read_is_unchanged(path: Path) -> None:
+    """Opening, reading and closing a ledger changes no byte and leaves no log."""
     await closed(path)
     before = recorded(path)
     async with SQLiteLedger(path) as ledger:
@@ -118,8 +118,10 @@ async def test_one_that_is_only_read_is_as_it_was(path: Path) -> None:
 
 @pytest.mark.slow
 @LEFT
-async def test_who_is_killed_by_then_leaves_a_ledger_that_opens(path: Path, left: Left) -> None:
-    """Once, and again; and what was found in doubt is found so, with its log and without."""
+async def test_a_process_killed_before_the_first_commit_leaves_a_ledger_that_opens(
+    path: Path, left: Left
+) -> None:
+    """A process killed before its first commit leaves a ledger that opens with the same states."""
     await left(path)
     has_log = log_of(path).exists()
     for _ in range(2):
@@ -138,8 +140,10 @@ async def test_who_is_killed_by_then_leaves_a_ledger_that_opens(path: Path, left
 
 
 @LEFT
-async def test_a_copy_says_as_much_as_before(path: Path, left: Left) -> None:
-    """The file alone where it was alone; else the file with its log."""
+async def test_a_copy_made_before_the_first_commit_has_the_same_states(
+    path: Path, left: Left
+) -> None:
+    """A copy of a ledger made before the first commit has the same states as the ledger had."""
     await left(path)
     has_log = log_of(path).exists()
     async with SQLiteLedger(path) as ledger:
@@ -154,8 +158,10 @@ async def test_a_copy_says_as_much_as_before(path: Path, left: Left) -> None:
 
 
 @LEFT
-async def test_a_look_from_beside_it_changes_nothing(path: Path, left: Left) -> None:
-    """Another process sees the doubts that opening the ledger found, and changes nothing."""
+async def test_another_process_that_looks_sees_the_doubts_and_changes_nothing(
+    path: Path, left: Left
+) -> None:
+    """Another process that looks sees the doubts that opening found, and changes no file."""
     await left(path)
     with owner(path) as process:
         before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
@@ -169,7 +175,7 @@ async def test_a_look_from_beside_it_changes_nothing(path: Path, left: Left) -> 
 @pytest.mark.slow
 @LEFT
 async def test_an_open_ledger_is_in_use_before_its_first_commit(path: Path, left: Left) -> None:
-    """Nobody else opens it, who would find nothing to be in doubt that is begun here next."""
+    """An open ledger is refused to other processes even before its first commit."""
     await left(path)
     async with SQLiteLedger(path) as ledger:
         assert opened_elsewhere(path).startswith("LedgerInUse:")
@@ -179,7 +185,7 @@ async def test_an_open_ledger_is_in_use_before_its_first_commit(path: Path, left
 
 @LEFT
 async def test_closing_brings_the_log_into_the_file(path: Path, left: Left) -> None:
-    """The log that was there, or that opening it began, is brought into the file."""
+    """Closing moves the content of the write-ahead log into the file, and removes the log."""
     await left(path)
     async with SQLiteLedger(path):
         pass
@@ -194,8 +200,10 @@ def move(path: Path, to: Path) -> None:
 
 
 @LEFT
-async def test_one_that_is_moved_by_then_takes_nothing(path: Path, left: Left) -> None:
-    """What is begun in it first would be found by nobody."""
+async def test_a_ledger_moved_before_its_first_commit_begins_nothing(
+    path: Path, left: Left
+) -> None:
+    """A ledger whose file was moved before its first commit begins nothing until it is back."""
     await left(path)
     async with SQLiteLedger(path) as ledger:
         move(path, path.with_name("moved.db"))
@@ -221,7 +229,7 @@ def by_vacuum(path: Path, copy: Path) -> None:
 async def test_a_backup_by_sqlite_is_a_ledger_and_goes_with_no_later_log(
     path: Path, left: Left, back_up: Callable[[Path, Path], None]
 ) -> None:
-    """It has what opening found; laid over a ledger that was not closed, it is refused."""
+    """SQLite's own backup opens as a ledger, and is refused beside a log of a later time."""
     await left(path)
     copy, crashed = path.with_name("copy.db"), path.with_name("crashed.db")
     async with SQLiteLedger(path) as ledger:
@@ -235,7 +243,7 @@ async def test_a_backup_by_sqlite_is_a_ledger_and_goes_with_no_later_log(
 
 
 async def test_a_copy_of_an_open_ledger_is_opened_as_another_generation(path: Path) -> None:
-    """Page by page, as SQLite's own program for that makes it; at rest it has another again."""
+    """A copy of an open ledger gets a new generation when it is opened, and again at rest."""
     copy = path.with_name("copy.db")
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("left"))
@@ -256,14 +264,14 @@ async def test_a_copy_of_an_open_ledger_is_opened_as_another_generation(path: Pa
 
 @pytest.fixture
 def elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no locks of an open file, so that the others in this process may do as they like."""
+    """Simulate a system without locks of an open file, so that other programs may checkpoint."""
     monkeypatch.setattr(sqlite_locks, "_OF_OPEN_FILE", None)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="where other programs are not kept from it")
 @LEFT
 async def test_no_other_program_brings_a_log_into_the_file(path: Path, left: Left) -> None:
-    """What it writes is in the log, and is brought in with the rest."""
+    """Another program cannot checkpoint an open ledger, and what it writes is kept in the log."""
     await left(path)
     async with SQLiteLedger(path) as ledger:
         with shell(path) as other:
@@ -282,8 +290,8 @@ async def test_no_other_program_brings_a_log_into_the_file(path: Path, left: Lef
     assert not is_incomplete(path)
 
 
-class Noting:
-    """A connection that copies a ledger as each commit leaves it."""
+class CopyingConnection:
+    """A connection that copies a ledger's files after each commit."""
 
     def __init__(self, path: str) -> None:
         self._inner = connect(path)
@@ -305,12 +313,12 @@ class Noting:
 async def test_a_log_that_another_program_brought_into_the_file_is_begun_anew(
     path: Path, left: Left, mode: str, writes: tuple[str, ...]
 ) -> None:
-    """The file is never marked with a log that SQLite has brought into it already."""
+    """A ledger begins a new log after another program checkpointed its old one."""
     await left(path)
-    connections: list[Noting] = []
+    connections: list[CopyingConnection] = []
 
-    def connecting(path: str) -> Noting:
-        connections.append(Noting(path))
+    def connecting(path: str) -> CopyingConnection:
+        connections.append(CopyingConnection(path))
         return connections[-1]
 
     async with SQLiteLedger(path, connect=connecting) as ledger:
@@ -335,7 +343,7 @@ async def test_a_log_that_another_program_brought_into_the_file_is_begun_anew(
 async def test_a_log_that_another_program_brought_in_after_a_crash_is_begun_anew(
     path: Path,
 ) -> None:
-    """What is found in doubt would begin it, which would not tell whose it is."""
+    """A ledger begins a new log if another program checkpointed the old one after a crash."""
     await killed(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA wal_checkpoint")
@@ -352,7 +360,7 @@ async def test_a_log_that_another_program_brought_in_after_a_crash_is_begun_anew
 @pytest.mark.slow
 @LEFT
 async def test_an_onlooker_is_not_in_the_way(path: Path, left: Left) -> None:
-    """Who reads since before the first commit keeps nobody from it, nor from closing."""
+    """A reader that was there before the first commit blocks neither the commit nor closing."""
     await left(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         async with SQLiteLedger(path) as ledger:
@@ -365,10 +373,10 @@ async def test_an_onlooker_is_not_in_the_way(path: Path, left: Left) -> None:
     assert not is_incomplete(path)
 
 
-async def test_what_another_program_wrote_before_both_were_killed_is_brought_in_by_sqlite(
+async def test_a_log_that_another_program_began_is_refused_with_advice(
     path: Path,
 ) -> None:
-    """Nothing tells that its log is of this file, as with one that was closed; and it is said."""
+    """A log that another program began is refused, with advice to open it in SQLite's shell."""
     await closed(path)
     with owner(path) as process, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(BY_HAND)
@@ -387,7 +395,7 @@ async def test_what_another_program_wrote_before_both_were_killed_is_brought_in_
 
 
 async def test_a_doubt_that_can_be_settled_by_now_is_settled(path: Path) -> None:
-    """Where a receipt had come for it; and what cannot be is no reason to write."""
+    """Opening settles a doubt once only one candidate is left, and writes nothing otherwise."""
 
     async def found() -> dict[str, MessageState]:
         async with SQLiteLedger(path, clock=Clock()) as ledger:
@@ -407,7 +415,7 @@ async def test_a_doubt_that_can_be_settled_by_now_is_settled(path: Path) -> None
 
 
 async def test_a_log_that_cannot_be_begun_is_an_error_of_who_records_first(path: Path) -> None:
-    """In words, and it goes on once it can; what is only read is read all the same."""
+    """A full disk when the log is begun is a LedgerError for the first record, not for reading."""
 
     class Failing:
         def __init__(self, path: str) -> None:
@@ -441,7 +449,7 @@ async def test_a_log_that_cannot_be_begun_is_an_error_of_who_records_first(path:
 async def test_a_mark_that_cannot_be_written_is_an_error_of_who_records_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the system says so, and not SQLite."""
+    """An I/O error when the file is marked is a LedgerError for the first record only."""
 
     def fail(*_: Any) -> None:
         raise OSError(5, "Input/output error")

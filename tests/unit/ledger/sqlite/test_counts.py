@@ -1,4 +1,4 @@
-"""The counts that are kept of messages are what counting them again gives."""
+"""The stored counts of messages equal a fresh count."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_counts_follow_whatever_happens(
     commands: Sequence[LedgerCommand[Any]],
     again: Sequence[LedgerCommand[Any]],
 ) -> None:
-    """In groups, after what is under way is found interrupted, and where some is forgotten."""
+    """Stored counts equal a fresh count after random commands, interruption and forgetting."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         executor = CommandExecutor(
@@ -85,7 +85,7 @@ def test_counts_follow_whatever_happens(
 
 
 def test_a_transaction_that_is_not_committed_counts_nothing() -> None:
-    """What it would have changed is not written by the next one."""
+    """Counts of a transaction that was rolled back are not written by the next one."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         store = SQLiteStore(connection)
@@ -98,7 +98,7 @@ def test_a_transaction_that_is_not_committed_counts_nothing() -> None:
 
 
 def test_a_file_of_the_first_version_is_counted_as_it_is_opened(tmp_path: Path) -> None:
-    """Its messages are read once, by the migration."""
+    """The migration of a version 1 file counts its messages."""
     path = tmp_path / "ledger.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(FIRST)
@@ -109,7 +109,7 @@ def test_a_file_of_the_first_version_is_counted_as_it_is_opened(tmp_path: Path) 
 
 @pytest.mark.anyio
 async def test_a_summary_counts_by_state_code_reason_and_what_settled(tmp_path: Path) -> None:
-    """The same from a file and from memory, as reading all messages would give."""
+    """A summary equals a count over all messages, in a file and in memory."""
     async with (
         SQLiteLedger(tmp_path / "ledger.db", clock=Clock()) as in_file,
         MemoryLedger(clock=Clock()) as in_memory,
@@ -130,8 +130,8 @@ async def test_a_summary_counts_by_state_code_reason_and_what_settled(tmp_path: 
 
 
 @pytest.mark.anyio
-async def test_what_is_forgotten_is_not_counted() -> None:
-    """In memory, where the oldest go."""
+async def test_forgotten_messages_are_not_counted() -> None:
+    """Messages that a full memory ledger forgot are not in its summary."""
     async with MemoryLedger(capacity=2, clock=Clock()) as ledger:
         for number in range(5):
             await sent(ledger, f"k{number}", REJECTED)
@@ -139,7 +139,7 @@ async def test_what_is_forgotten_is_not_counted() -> None:
 
 
 def test_no_table_is_read_from_end_to_end_for_a_summary() -> None:
-    """What has no message is found by its index, however many notifications there are."""
+    """The count of unplaced notifications uses an index, and scans no table."""
     with closing(sqlite3.connect(":memory:")) as connection:
         migrate(connection, 0)
         plan = connection.execute(f"EXPLAIN QUERY PLAN {COUNT_UNPLACED}").fetchall()

@@ -1,4 +1,4 @@
-"""One process at a time: by whatever name, whatever it does with its files, and after a fork."""
+"""One process has a ledger at a time: under any file name, while files are read, after a fork."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fork_a_child(_path: Path) -> None:
 async def test_no_reading_of_its_files_ends_the_lock(
     path: Path, do: Callable[[Path], None]
 ) -> None:
-    """A lock of POSIX would end when this process closes one of them."""
+    """Reading or copying the ledger's files in the same process does not end the lock."""
     async with SQLiteLedger(path) as ledger:
         await ledger.opt_out("15551234888")
         do(path)
@@ -86,7 +86,7 @@ def link_to_the_directory(path: Path, other: Path) -> None:
 async def test_one_file_is_one_ledger_by_every_name(
     path: Path, link: Callable[[Path, Path], None]
 ) -> None:
-    """In another process and in this one, and the first goes on."""
+    """A ledger under another name of its file is refused, in this process and in another."""
     other = path.parent / "elsewhere" / path.name
     other.parent.mkdir()
     async with SQLiteLedger(path) as ledger:
@@ -100,8 +100,8 @@ async def test_one_file_is_one_ledger_by_every_name(
 
 @pytest.mark.slow
 @on_linux
-async def test_who_has_it_is_said(path: Path) -> None:
-    """By the number of the process, until that has ended."""
+async def test_the_process_that_has_the_ledger_is_named(path: Path) -> None:
+    """LedgerInUse names the process that has the ledger open."""
     with owner(path) as process:
         with pytest.raises(LedgerInUse, match=f"and process {process.pid} has it open"):
             await SQLiteLedger(path).open()
@@ -114,7 +114,7 @@ async def test_who_has_it_is_said(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_lock_of_an_earlier_version_counts(path: Path) -> None:
-    """It keeps a ledger from being opened, and a ledger that is open keeps it from being had."""
+    """The lock of an earlier version keeps a ledger from opening, and the other way round."""
     async with SQLiteLedger(path):
         pass
     with closing(sqlite3.connect(lock_file(path), isolation_level=None, timeout=0)) as earlier:
@@ -128,8 +128,8 @@ async def test_a_lock_of_an_earlier_version_counts(path: Path) -> None:
                 earlier.execute("BEGIN EXCLUSIVE")
 
 
-async def test_a_lock_that_cannot_be_asked_for_is_no_free_one(path: Path) -> None:
-    """A file in its place that is no database is an error, for who opens and who looks."""
+async def test_a_damaged_lock_file_is_an_error(path: Path) -> None:
+    """A lock file that is no database is an error for opening and for looking."""
     async with SQLiteLedger(path):
         pass
     lock_file(path).write_text("something else" * 100)
@@ -151,7 +151,7 @@ async def test_a_lock_that_cannot_be_asked_for_is_no_free_one(path: Path) -> Non
 def test_a_lock_that_cannot_be_written_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite opens it to be read, and would let an earlier version in."""
+    """A lock file that is read-only is refused, since an earlier version would get in."""
 
     def only_to_read(file: Path, **settings: Any) -> sqlite3.Connection:
         read_only: sqlite3.Connection = connect(f"{file.as_uri()}?mode=ro", uri=True, **settings)
@@ -213,7 +213,7 @@ loop.join()
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "leave at once"])
 def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how: str) -> None:
-    """It can neither use nor open it, and its end takes neither lock nor journal away."""
+    """A forked child can neither use nor open the ledger, and its exit leaves the lock and log."""
     command = [sys.executable, "-c", FORKING, str(path), how]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=measured(), **pipes) as parent:  # type: ignore[call-overload] # noqa: S603
@@ -231,7 +231,7 @@ def test_a_forked_child_has_no_ledger_and_costs_its_parent_none(path: Path, how:
 
 @pytest.mark.slow
 async def test_a_ledger_that_is_closed_in_a_child_is_open_in_its_parent(path: Path) -> None:
-    """What the child closes is its own view of it."""
+    """Closing a ledger in a forked child leaves it open in the parent."""
     ledger = SQLiteLedger(path)
     await ledger.open()
     ledger._file.lock.is_inherited = True  # as after a fork
@@ -278,7 +278,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
     path: Path, is_killed: bool, has_log: bool
 ) -> None:
-    """A ledger is opened beside it only where it sees what is in the log; and nothing is lost."""
+    """A process with an own SQLite connection opens the ledger only if it sees the whole log."""
     async with SQLiteLedger(path):
         pass
     if has_log:  # which the onlooker's connection knows
@@ -306,7 +306,7 @@ async def test_a_connection_that_lost_its_locks_hides_nothing_recorded(
 async def test_a_connection_that_lost_its_locks_leaves_the_ledger_free_for_others(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is refused beside it has taken no lock."""
+    """An opening that is refused for a stale log index leaves no lock behind."""
     with owner(path) as process:
         kill(process)
     monkeypatch.setattr(file_lock, "_reads_a_removed_log", lambda _: True)
@@ -325,8 +325,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
-async def test_elsewhere_the_file_beside_it_is_locked(path: Path) -> None:
-    """With a lock of the same kind, which no reading of a file ends."""
+async def test_outside_linux_the_lock_file_is_locked(path: Path) -> None:
+    """Outside Linux the lock file is locked with flock, which no reading of a file ends."""
     async with SQLiteLedger(path):
         read_it(path)
         with lock_file(path).open("rb") as other, pytest.raises(BlockingIOError):
@@ -341,8 +341,8 @@ async def test_elsewhere_the_file_beside_it_is_locked(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-async def test_elsewhere_a_second_name_is_refused(path: Path) -> None:
-    """Nobody could tell that two processes have one file."""
+async def test_outside_linux_a_second_name_is_refused(path: Path) -> None:
+    """Outside Linux a ledger with a hard link is refused."""
     async with SQLiteLedger(path):
         pass
     path.with_name("second.db").hardlink_to(path)
@@ -353,7 +353,7 @@ async def test_elsewhere_a_second_name_is_refused(path: Path) -> None:
 async def test_without_flock_it_is_the_lock_of_earlier_versions(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Windows, where such a lock ends with its own handle."""
+    """Without flock, as on Windows, the lock is the SQLite lock of earlier versions."""
     monkeypatch.setattr(file_lock, "fcntl", None)
     async with SQLiteLedger(path):
         with (
@@ -368,8 +368,8 @@ async def test_without_flock_it_is_the_lock_of_earlier_versions(
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-async def test_its_files_are_its_owners_alone_from_the_start(path: Path, mask: int) -> None:
-    """Whatever the umask: numbers and texts are in them."""
+async def test_a_ledgers_files_are_private_from_the_start(path: Path, mask: int) -> None:
+    """A ledger's files have mode 600 from the start, whatever the umask."""
     before = os.umask(mask)
     try:
         async with SQLiteLedger(path) as ledger:

@@ -1,4 +1,4 @@
-"""Whether a file and a log belong together: the rules, with bytes alone."""
+"""Whether a ledger's file and its write-ahead log belong together: the rules, over bytes alone."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def header(
     return bytes(made)
 
 
-def wrong_with(
+def mismatch_of(
     file: bytes, log: int | None, *headers: bytes, needed: int | bytes | None = None
 ) -> str:
-    """Return what is wrong with a file and a log of that generation, by which it had headers."""
+    """Return the mismatch of a file with a log of generation `log` that holds these headers."""
     beside = None if log is None else LogState(generation=log, salts=SALTS, headers=headers)
     return what_is_wrong("x.db", file, needed, beside) or "nothing"
 
@@ -81,11 +81,11 @@ GROWN_BY_HAND = header(state(6), changes=2, pages=9)
         (b"", None, (), None),  # a new one
     ],
 )
-def test_what_a_crash_can_leave_belongs_together(
+def test_states_that_a_crash_can_leave_belong_together(
     file: bytes, log: int | None, headers: tuple[bytes, ...], needed: int | bytes | None
 ) -> None:
-    """Those states, and no others."""
-    assert wrong_with(file, log, *headers, needed=needed) == "nothing"
+    """A file and log in any state that a crash can leave belong together."""
+    assert mismatch_of(file, log, *headers, needed=needed) == "nothing"
 
 
 @pytest.mark.parametrize(
@@ -118,20 +118,20 @@ def test_what_a_crash_can_leave_belongs_together(
         (b"", 0, (), None, "x.db is missing or empty, and x.db-wal"),
     ],
 )
-def test_what_does_not_belong_together_is_said(
+def test_a_missing_or_foreign_log_is_described(
     file: bytes,
     log: int | None,
     headers: tuple[bytes, ...],
     needed: int | bytes | None,
     said: str,
 ) -> None:
-    """A log that is missing, and one of another ledger, of another time or of another file."""
-    assert said in wrong_with(file, log, *headers, needed=needed)
+    """A log that is missing, of another ledger, time or file is described in the error."""
+    assert said in mismatch_of(file, log, *headers, needed=needed)
 
 
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 def test_a_file_says_which_log_it_needs(page_size: int) -> None:
-    """By its mark, by its generation; and by its tail, by its salts, whatever its mark is."""
+    """A file names the log that it needs, by generation in its mark or by salts in its tail."""
     tail = tail_of(b"header of a log " + SALTS + b"checksum")
     assert len(tail) == TAIL
     for one, marked in ((COMPLETE, None), (INCOMPLETE, 7)):
@@ -146,20 +146,20 @@ def test_a_file_says_which_log_it_needs(page_size: int) -> None:
 
 @pytest.mark.parametrize("one", [EARLIER, COMPLETE, INCOMPLETE, state(MOST, is_incomplete=True)])
 def test_a_state_is_one_number(one: FileState) -> None:
-    """Which SQLite takes, and which is the version alone where there is no generation."""
+    """A file state is one `user_version`, which is the version alone where no generation is."""
     assert FileState.of(one.user_version) == one
     assert 0 <= one.user_version < 2**31
     assert EARLIER.user_version == 3
 
 
 def test_generations_begin_anew() -> None:
-    """None of them is 0, which a file of an earlier version has; odd and even take turns."""
+    """Generations wrap around and never become 0; odd means in use and even at rest."""
     assert (after(1), after(2), after(MOST - 1), after(MOST)) == (2, 3, MOST, 2)
     assert (rest_after(1), rest_after(2), rest_after(MOST - 1), rest_after(MOST)) == (2, 4, 2, 2)
 
 
 def test_the_headers_that_a_file_had_by_a_log_are_found(tmp_path: Path) -> None:
-    """Those that another log left behind it, which is written over from its beginning, are not."""
+    """The file headers in a log are found, but not those that an older log left behind."""
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -191,8 +191,8 @@ def files(tmp_path: Path) -> tuple[bytes, bytes]:
     return path.read_bytes(), log
 
 
-def test_what_sqlite_wrote_is_read(files: tuple[bytes, bytes]) -> None:
-    """The number in the file's header, and in the first page of the log."""
+def test_generation_and_frame_size_are_read_from_real_files(files: tuple[bytes, bytes]) -> None:
+    """The generation is read from a file and a log that SQLite wrote."""
     file, log = files
     assert FileState.in_header(file) == COMPLETE
     assert generation_in(log) == 7
@@ -200,7 +200,7 @@ def test_what_sqlite_wrote_is_read(files: tuple[bytes, bytes]) -> None:
 
 
 def test_a_file_of_another_kind_has_no_state(files: tuple[bytes, bytes]) -> None:
-    """A short one, one that is no database, and a database of something else."""
+    """A short file, a text and a database of something else have no state."""
     file, _ = files
     other = bytearray(file)
     other[68] ^= 1
@@ -211,7 +211,7 @@ def test_a_file_of_another_kind_has_no_state(files: tuple[bytes, bytes]) -> None
 def test_a_log_in_which_sqlite_would_find_nothing_has_no_generation(
     files: tuple[bytes, bytes],
 ) -> None:
-    """Cut off, or with any byte of its beginning changed, as a power cut may leave it."""
+    """A log that is cut off or changed at its beginning has no generation."""
     _, log = files
     for length in (0, 31, 32, 56, 4151):
         assert generation_in(log[:length]) is None
@@ -222,7 +222,7 @@ def test_a_log_in_which_sqlite_would_find_nothing_has_no_generation(
 
 
 def test_a_log_that_is_intact_is_known_by_its_first_bytes(files: tuple[bytes, bytes]) -> None:
-    """Its checksums take a while, and are not needed of what was just written."""
+    """The generation of a log known to be intact is read from its first bytes alone."""
     _, log = files
     assert generation_in(log[:156], is_intact=True) == 7
     for length in (0, 31, 32, 56):
@@ -233,7 +233,7 @@ def test_a_log_that_is_intact_is_known_by_its_first_bytes(files: tuple[bytes, by
 
 
 def test_a_log_in_the_other_order_of_bytes_is_read(files: tuple[bytes, bytes]) -> None:
-    """Of a machine with the other order, whose checksums are made of it."""
+    """A log of a machine with the other byte order is read."""
     _, log = files
 
     def sums(data: bytes, before: tuple[int, int] = (0, 0)) -> tuple[int, int]:
@@ -251,7 +251,7 @@ def test_a_log_in_the_other_order_of_bytes_is_read(files: tuple[bytes, bytes]) -
 
 
 def test_a_log_that_begins_with_another_page_is_of_no_generation(tmp_path: Path) -> None:
-    """As one of another program's is, or of an earlier version's."""
+    """A log that does not begin with the first page has generation 0."""
     path = tmp_path / "x.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t (x)")

@@ -1,4 +1,4 @@
-"""The inbox beside a ledger's file: what is in it is on the disk, and it is one ledger's."""
+"""The inbox file beside a ledger: what is added is durable, and belongs to one ledger."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kept(name: str = "T", *, received: float = NOON) -> KeptPostback:
 
 
 def texts(inbox: InboxFile, after: int = 0) -> list[tuple[int, str | None]]:
-    """Return the ids and the tracking ids of what is in it."""
+    """Return the id and the tracking id of each notification in the inbox."""
     return [
         (each.id, getattr(one, "tracking_id", None))
         for each in inbox.read(after)[0]
@@ -48,7 +48,7 @@ def texts(inbox: InboxFile, after: int = 0) -> list[tuple[int, str | None]]:
 
 
 def test_a_postback_comes_out_as_it_went_in(inbox: InboxFile) -> None:
-    """All its notifications, in order, with the time at which it was received."""
+    """A stored postback comes back with its notifications in order and its time of receipt."""
     whole = [notice(tracking_id="A"), said("Stop &amp; \N{SNOWMAN}"), notice(tracking_id="B")]
     inbox.add([KeptPostback.of(whole, received=NOON + 0.25)])
     ((found,), is_all) = inbox.read()
@@ -57,7 +57,7 @@ def test_a_postback_comes_out_as_it_went_in(inbox: InboxFile) -> None:
 
 
 def test_an_inbox_is_private_from_its_first_byte(path: Path) -> None:
-    """Whatever the umask, as it has numbers and texts; and so is its journal."""
+    """The inbox and its journal have mode 600 from the start, whatever the umask."""
     before = os.umask(0)
     try:
         inbox = InboxFile(path)
@@ -80,7 +80,7 @@ def test_an_inbox_is_private_from_its_first_byte(path: Path) -> None:
 
 @pytest.mark.slow
 def test_several_write_at_once(path: Path) -> None:
-    """Each postback of each of them is there, with an id of its own."""
+    """Postbacks that several writers add at once are all stored, each with an id of its own."""
     inboxes = [InboxFile(path) for _ in range(4)]
 
     def write(number: int) -> None:
@@ -103,7 +103,7 @@ def test_several_write_at_once(path: Path) -> None:
 
 
 def test_no_id_is_used_twice(inbox: InboxFile) -> None:
-    """Even after all postbacks were removed, so that a new one is never removed as an old one."""
+    """An id is not used again after all postbacks were removed."""
     inbox.add([kept("A"), kept("B")])
     inbox.remove(2)
     assert inbox.is_empty()
@@ -113,7 +113,7 @@ def test_no_id_is_used_twice(inbox: InboxFile) -> None:
 
 
 def test_a_part_is_read_at_a_time(inbox: InboxFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more postbacks, and no more text, than can be recorded at once; but always one."""
+    """One read returns at most as many postbacks and characters as allowed, but at least one."""
     monkeypatch.setattr(inbox_file, "MOST", 3)
     inbox.add([kept(str(number)) for number in range(5)])
     assert [id_ for id_, _ in texts(inbox)] == [1, 2, 3]
@@ -127,7 +127,7 @@ def test_a_part_is_read_at_a_time(inbox: InboxFile, monkeypatch: pytest.MonkeyPa
 
 
 def test_where_the_disk_is_full_nothing_is_added(inbox: InboxFile) -> None:
-    """Of what comes together all or nothing, and it goes on when there is room."""
+    """On a full disk a group of postbacks is added as a whole or not at all."""
     inbox.add([kept("A")])
     inbox._connection.execute("PRAGMA max_page_count = 1")  # as many as it has
     large = KeptPostback.of([said("x" * 100_000)], received=NOON)
@@ -140,8 +140,8 @@ def test_where_the_disk_is_full_nothing_is_added(inbox: InboxFile) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_nothing_is_added_to_one_that_was_moved(inbox: InboxFile, when: str) -> None:
-    """Nobody would look for it there, and 200 would be a promise that nobody keeps."""
+def test_nothing_is_added_to_an_inbox_that_was_moved(inbox: InboxFile, when: str) -> None:
+    """Adding to an inbox file that was moved, before or during the commit, raises LedgerError."""
     elsewhere = inbox.path.with_name("elsewhere")
 
     def move(_action: int, what: object, *_: object) -> int:
@@ -164,7 +164,7 @@ def test_nothing_is_added_to_one_that_was_moved(inbox: InboxFile, when: str) -> 
 def test_nothing_is_added_beside_a_link_to_a_ledger_that_was_moved(
     path: Path, inbox: InboxFile
 ) -> None:
-    """Where it is now it has another inbox; moved there, this one is taken in."""
+    """Adding raises LedgerError once the ledger's path is a link; a moved inbox still works."""
     (path.parent / "larger").mkdir()
     moved = path.parent / "larger" / path.name
     path.touch()
@@ -181,8 +181,10 @@ def test_nothing_is_added_beside_a_link_to_a_ledger_that_was_moved(
     there.close()
 
 
-def test_who_takes_from_it_goes_with_the_file_that_is_there(path: Path, inbox: InboxFile) -> None:
-    """Where it was removed and made anew, the new one is opened; where there is none, nothing."""
+def test_a_reader_of_the_inbox_opens_the_file_that_is_there_now(
+    path: Path, inbox: InboxFile
+) -> None:
+    """A reader opens a new inbox file that replaced the old one, and none where none is there."""
     taking = InboxFile(path)
     assert taking.open_if_there()
     taking.give_to(b"first")
@@ -197,28 +199,28 @@ def test_who_takes_from_it_goes_with_the_file_that_is_there(path: Path, inbox: I
         file.close()
 
 
-def test_to_open_it_again_changes_nothing(inbox: InboxFile) -> None:
-    """What is open stays open, and one that is there is not made anew."""
+def test_opening_an_inbox_again_changes_nothing(inbox: InboxFile) -> None:
+    """Opening an open inbox again keeps it and its postbacks."""
     inbox.add([kept("A")])
     inbox.open()
     assert texts(inbox) == [(1, "A")]
 
 
-def test_what_is_no_database_is_told(path: Path) -> None:
-    """In words, with the name of the file."""
+def test_an_inbox_that_is_no_database_is_a_ledger_error(path: Path) -> None:
+    """An inbox file that is no database is a LedgerError that names the file."""
     inbox_of(path).write_text("to;name\n" * 100)
     with pytest.raises(LedgerError, match=r"ledger\.db-inbox, the inbox of a ledger, cannot be"):
         InboxFile(path).open()
 
 
 def test_without_a_directory_it_cannot_be_made(tmp_path: Path) -> None:
-    """The system's own word for that is told."""
+    """An inbox in a missing directory is a LedgerError with the system's words."""
     with pytest.raises(LedgerError, match="cannot be used: No such file or directory"):
         InboxFile(tmp_path / "no" / "ledger.db").open()
 
 
 def test_an_inbox_is_of_one_ledger_while_something_is_in_it(inbox: InboxFile) -> None:
-    """The first ledger that looks into it claims it; another can do so only when it is empty."""
+    """The first ledger claims an inbox; another one can claim it only when it is empty."""
     inbox.add([kept()])
     assert inbox.claimed_by() is None
     assert inbox.give_to(OURS)
@@ -261,7 +263,7 @@ print(inbox.count())
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked there")
 def test_a_forked_child_leaves_it_to_its_parent(path: Path) -> None:
-    """Its copy of the connection is never closed, which would undo what the parent is writing."""
+    """A forked child can add nothing to the inbox, and its exit undoes no write of the parent."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", FORKED, str(path)],
         capture_output=True,

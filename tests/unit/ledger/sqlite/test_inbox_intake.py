@@ -1,7 +1,7 @@
-"""Postbacks of the inbox beside a ledger: in the ledger once, as of when they came.
+"""Postbacks of the inbox get into the ledger once, with the time at which they were received.
 
-Strategy: what a receiver in another process would do is done by an `InboxFile` of the test's
-own.  A crash is where the ledger has recorded and nothing was removed from the inbox yet.
+Strategy: an `InboxFile` of the test's own stands in for a receiver in another process. A crash is
+simulated where the ledger has recorded but the inbox is not cleared yet.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def left(path: Path) -> int:
 
 
 def unstamped(text: str, number: int) -> Notification:
-    """Make that of a text from a handset which says of no time zone when it was sent."""
+    """Make the notification of a text from a handset whose time has no offset."""
     (made,) = parse_postback(
         f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{TO}</FROM><TEXT>{text}</TEXT>"
         f"<RECEIVED>2026-01-01T12:00:00</RECEIVED><TRANSACTIONID>{number}</TRANSACTIONID></POSTBACK>"
@@ -78,13 +78,13 @@ def unstamped(text: str, number: int) -> Notification:
 
 
 async def look(ledger: SQLiteLedger) -> None:
-    """Have a ledger look into the inbox now."""
+    """Have a ledger look into its inbox now."""
     assert ledger._opening is not None
     await ledger._look_into_inbox(ledger._file, ledger._opening.tasks)
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    """Wait for what another task brings about."""
+    """Wait until the condition holds."""
     for _ in range(1000):
         if holds():
             return
@@ -114,15 +114,15 @@ def remove(path: Path) -> None:
 def test_what_a_ledger_may_do_with_an_inbox(
     claimed_by: bytes | None, is_empty: bool, claim: Claim
 ) -> None:
-    """It takes from its own, has what is nobody's, and leaves what another's postbacks are in."""
+    """A ledger takes from its inbox, claims an empty or unclaimed one, and leaves another's."""
     assert claim_of(OURS, claimed_by=claimed_by, is_empty=is_empty) is claim
 
 
 @pytest.mark.anyio
-async def test_what_is_left_is_taken_in_before_it_is_open(
+async def test_opening_takes_in_all_postbacks_of_the_inbox(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However much it is, and bundles whole; nothing is in the inbox then."""
+    """Opening a ledger takes in all postbacks of its inbox, in several parts if needed."""
     monkeypatch.setattr(inbox_file, "MOST", 3)
     bundle = [notice(tracking_id="in a bundle"), said("Hello"), notice(DELIVERED, "and more")]
     put(path, bundle, *(notice(tracking_id=str(number)) for number in range(10)))
@@ -132,8 +132,8 @@ async def test_what_is_left_is_taken_in_before_it_is_open(
 
 
 @pytest.mark.anyio
-async def test_what_comes_while_it_is_open_wakes_who_waits_for_it(path: Path) -> None:
-    """As what is recorded directly does; a second look finds what came after the first."""
+async def test_a_postback_in_the_inbox_wakes_wait_for(path: Path) -> None:
+    """A postback that arrives in the inbox of an open ledger wakes `wait_for`."""
     async with SQLiteLedger(path, look_every=0.01) as ledger:
         for key, tracking_id in (("one", "A"), ("two", "B")):
             await ledger.begin(intent(key))
@@ -145,7 +145,7 @@ async def test_what_comes_while_it_is_open_wakes_who_waits_for_it(path: Path) ->
 
 @pytest.mark.anyio
 async def test_a_look_takes_in_what_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In as many parts as it takes; what comes after that is for the next look."""
+    """One look takes in all postbacks that are in the inbox at its start."""
     monkeypatch.setattr(inbox_file, "MOST", 2)
     looks: list[int] = []
     next_of = InboxTaker.next
@@ -167,7 +167,7 @@ async def test_a_look_takes_in_what_there_is(path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.anyio
 async def test_without_looks_it_is_left_to_the_next_opening(path: Path) -> None:
-    """Where `look_every` is infinite, and where closing begins: nothing is lost by that."""
+    """With an infinite `look_every`, postbacks stay in the inbox until the next opening."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
         put(path, notice())
         await anyio.sleep(0.03)
@@ -178,15 +178,15 @@ async def test_without_looks_it_is_left_to_the_next_opening(path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0, -1, math.nan])
-def test_what_is_no_time_between_looks_is_refused(path: Path, wrong: float) -> None:
-    """It would be a loop that does nothing else."""
+def test_a_bad_look_every_is_refused(path: Path, wrong: float) -> None:
+    """A `look_every` that is 0, negative or no number is refused."""
     with pytest.raises(ConfigurationError, match="look_every: "):
         SQLiteLedger(path, look_every=wrong)
 
 
 @pytest.mark.anyio
 async def test_a_crash_before_the_inbox_is_cleared_repeats_nothing(path: Path) -> None:
-    """The ledger knows what it has, and what is recorded again changes nothing."""
+    """Postbacks that were recorded before a crash, but not yet removed, are recorded once."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
         put(path, notice(tracking_id="A"), said("Hello"))
         command = ledger._file.inbox.next()
@@ -202,7 +202,7 @@ async def test_a_crash_before_the_inbox_is_cleared_repeats_nothing(path: Path) -
 
 @pytest.mark.anyio
 async def test_an_inbox_that_is_put_back_loses_nothing_that_comes_into_it(path: Path) -> None:
-    """Its ids come a second time, and what they are of now is not what the ledger has of them."""
+    """Postbacks that get used ids in an inbox restored from a backup are still taken in."""
     put(path, notice(tracking_id="A"))
     backup = inbox_of(path).read_bytes()
     put(path, notice(tracking_id="B"))
@@ -217,7 +217,7 @@ async def test_an_inbox_that_is_put_back_loses_nothing_that_comes_into_it(path: 
 
 @pytest.mark.anyio
 async def test_a_crash_before_the_ledger_has_it_loses_nothing(path: Path) -> None:
-    """What was read, and not recorded, is there for the next opening."""
+    """A postback that was read but not recorded is taken in by the next opening."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
         put(path, notice())
         assert ledger._file.inbox.next() is not None
@@ -227,7 +227,7 @@ async def test_a_crash_before_the_ledger_has_it_loses_nothing(path: Path) -> Non
 
 @pytest.mark.anyio
 async def test_an_inbox_that_was_made_anew_is_taken_in(path: Path) -> None:
-    """Though it begins to count anew."""
+    """Postbacks of a new inbox file are taken in although its ids begin at 1 again."""
     for tracking_id in ("A", "B"):
         put(path, notice(tracking_id=tracking_id))
         async with SQLiteLedger(path) as ledger:
@@ -241,7 +241,7 @@ async def test_an_inbox_that_was_made_anew_is_taken_in(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_postback_taken_in_settles_a_doubt_by_when_it_came(path: Path) -> None:
-    """A postback that came in time settles, however much later it is taken in; or the reverse."""
+    """A postback settles a doubt by its time of receipt, not by when it is taken in."""
     clock = Clock()
     async with SQLiteLedger(path, look_every=math.inf, clock=clock, settle_within=60) as ledger:
         for key, number in (("soon", TO), ("late", OTHER)):
@@ -256,8 +256,8 @@ async def test_a_postback_taken_in_settles_a_doubt_by_when_it_came(path: Path) -
 
 
 @pytest.mark.anyio
-async def test_stop_counts_at_once(path: Path) -> None:
-    """Nothing more is sent to the number once its STOP is taken in."""
+async def test_a_stop_from_the_inbox_counts_once_taken_in(path: Path) -> None:
+    """A number whose STOP came from the inbox is not sent to."""
     put(path, said("STOP"))
     async with SQLiteLedger(path) as ledger:
         with pytest.raises(RecipientOptedOut):
@@ -266,15 +266,15 @@ async def test_stop_counts_at_once(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_rule_for_opting_out_is_asked(path: Path) -> None:
-    """As for what is recorded directly."""
+    """The caller's `opt_out_rule` is applied to texts from the inbox."""
     put(path, said("no more of this"))
     async with SQLiteLedger(path, opt_out_rule=lambda text: "no more" in text.text) as ledger:
         assert await ledger.is_opted_out(TO)
 
 
 @pytest.mark.anyio
-async def test_a_word_without_a_stamp_is_of_when_it_came(path: Path) -> None:
-    """STOP, then START with an earlier stamp: the later of the two counts."""
+async def test_a_stop_without_a_time_counts_from_its_receipt(path: Path) -> None:
+    """A STOP without a time counts from its receipt, so that a later START opts in."""
     stop = said("STOP")
     stop = type(stop)(**{**vars(stop), "timestamp": None, "received": None})
     put(path, stop, received=NOON)
@@ -284,8 +284,8 @@ async def test_a_word_without_a_stamp_is_of_when_it_came(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_who_is_opted_out_after_a_start_that_came_before_stays_so(path: Path) -> None:
-    """By the clocks the START may be the later of the two: the provider's is ahead of ours."""
+async def test_an_opt_out_by_hand_outlasts_a_start_received_before(path: Path) -> None:
+    """An opt-out by hand outlasts a START that was received before it, whatever its stamp."""
     async with SQLiteLedger(path, look_every=math.inf, clock=Clock()) as ledger:
         put(path, said("START", after=3600))
         await ledger.opt_out(TO)
@@ -295,8 +295,8 @@ async def test_who_is_opted_out_after_a_start_that_came_before_stays_so(path: Pa
 
 
 @pytest.mark.anyio
-async def test_who_opted_out_elsewhere_after_a_start_that_came_before_stays_so(path: Path) -> None:
-    """As the list that ledgers share tells it, whichever clock is ahead."""
+async def test_an_opt_out_of_the_shared_list_outlasts_a_start_received_before(path: Path) -> None:
+    """An opt-out from a shared list outlasts a START that was received before it."""
     async with SQLiteLedger(path, look_every=math.inf, clock=Clock()) as ledger:
         put(path, said("START", after=3600))
         await ledger.run(TellOptOuts(entries=(OptOut(number=TO, out=True, at=NOON + 1),)))
@@ -316,7 +316,7 @@ async def test_who_opted_out_elsewhere_after_a_start_that_came_before_stays_so(p
 async def test_a_stop_that_came_here_meanwhile_is_not_taken_back(
     path: Path, kept: Notification | list[Notification], is_out: bool
 ) -> None:
-    """A START without a stamp is from when it came into the inbox, not from when it is read."""
+    """A START that waited in the inbox does not undo a newer STOP, unless stamped later."""
     clock = Clock()
     async with SQLiteLedger(path, look_every=math.inf, clock=clock) as ledger:
         put(path, kept)
@@ -328,8 +328,8 @@ async def test_a_stop_that_came_here_meanwhile_is_not_taken_back(
 
 
 @pytest.mark.anyio
-async def test_of_two_words_in_one_postback_the_second_counts(path: Path) -> None:
-    """They came at one time, in their order."""
+async def test_of_stop_and_start_in_one_postback_the_second_counts(path: Path) -> None:
+    """Of a STOP and a START in one postback the second counts."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
         put(path, [unstamped("STOP", 1), unstamped("START", 2)])
         await look(ledger)
@@ -341,7 +341,7 @@ async def test_of_two_words_in_one_postback_the_second_counts(path: Path) -> Non
 
 @pytest.mark.anyio
 async def test_a_number_is_opted_out_also_where_the_inbox_cannot_be_read(path: Path) -> None:
-    """What is wrong with it is told by the next look."""
+    """An opt-out is recorded even if the inbox cannot be read; the next look raises."""
     async with SQLiteLedger(path, look_every=math.inf) as ledger:
         inbox_of(path).write_bytes(b"no database" * 100)
         await ledger.opt_out(TO)
@@ -355,7 +355,7 @@ async def test_a_number_is_opted_out_also_where_the_inbox_cannot_be_read(path: P
 
 @pytest.mark.anyio
 async def test_postbacks_for_another_ledger_are_not_taken_in(path: Path) -> None:
-    """A new ledger under the name of one that is gone does not open, and says why."""
+    """A new ledger does not open beside an inbox with another ledger's postbacks."""
     put(path)
     async with SQLiteLedger(path, look_every=math.inf):
         put(path, notice())
@@ -370,8 +370,8 @@ async def test_postbacks_for_another_ledger_are_not_taken_in(path: Path) -> None
 
 
 @pytest.mark.anyio
-async def test_an_empty_inbox_goes_with_whoever_has_the_name(path: Path) -> None:
-    """Nothing in it is another's, and a receiver that is still there goes on for the new one."""
+async def test_a_new_ledger_claims_an_empty_inbox(path: Path) -> None:
+    """A new ledger claims the empty inbox of a removed ledger of the same name."""
     put(path, notice())
     async with SQLiteLedger(path):
         pass
@@ -383,10 +383,10 @@ async def test_an_empty_inbox_goes_with_whoever_has_the_name(path: Path) -> None
         assert (await ledger.summary()).unplaced == 1
 
 
-def test_one_that_is_claimed_meanwhile_is_left(
+def test_an_inbox_filled_for_another_ledger_before_the_claim_is_left(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between looking and claiming, another ledger's postbacks may have come into it."""
+    """An inbox that gets another ledger's postbacks just before it is claimed is left alone."""
     put(path)
     inbox = InboxFile(path)
     inbox.open()
@@ -408,10 +408,10 @@ def test_one_that_is_claimed_meanwhile_is_left(
 
 
 @pytest.mark.anyio
-async def test_what_is_wrong_while_it_is_open_is_logged_once(
+async def test_a_foreign_inbox_of_an_open_ledger_is_logged_once(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And costs nothing that is sent; it goes on when that is over."""
+    """A foreign inbox of an open ledger is logged once, and taken in again once it is free."""
     async with SQLiteLedger(path, look_every=0.01) as ledger:
         theirs = InboxFile(path)
         theirs.open()
@@ -448,7 +448,7 @@ async def test_a_look_that_fails_is_not_the_last(
     raised: Exception,
     said_of_it: str,
 ) -> None:
-    """What comes after the inbox could not be looked into for a moment counts as ever."""
+    """After a look into the inbox failed, later looks take in what has come."""
 
     def fail(_path: Path) -> bool:
         raise raised
@@ -471,7 +471,7 @@ async def test_a_look_that_fails_is_not_the_last(
 async def test_closing_waits_for_no_more_than_what_is_being_recorded(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was read and not begun to be recorded is left in the inbox."""
+    """A postback that was read but not yet recorded when the ledger closes stays in the inbox."""
     is_reading = anyio.Event()
     ledger = SQLiteLedger(path, look_every=0.01)
     await ledger.open()
@@ -493,7 +493,7 @@ async def test_closing_waits_for_no_more_than_what_is_being_recorded(
 async def test_a_watch_tells_what_goes_wrong_when_it_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Once for as long as it is the same, and again where it was well in between."""
+    """The watch of an inbox logs a problem once, and again after it was gone in between."""
     words = ["full", "full", "", "full", "gone", "end"]
 
     async def look() -> None:

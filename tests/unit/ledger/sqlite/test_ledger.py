@@ -1,8 +1,7 @@
-"""A ledger in a file: what is durable, whom it refuses, and what can be wrong with a file.
+"""A ledger in a file: what is durable, which processes are refused, and which files are wrong.
 
-Strategy: the end of a process is the end of a real one.  Between the ledger and
-SQLite stands a connection of the test's own, which counts commits and takes
-the disk away.
+Strategy: a process that ends is a real one. A connection of the test's own stands between the
+ledger and SQLite, counts commits and takes the disk away.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-class Between:
-    """A connection that notes its statements, and has as many pages as it is told."""
+class NotingConnection:
+    """A connection that notes its statements, and whose number of pages can be limited."""
 
     def __init__(self, path: str) -> None:
         self.statements: list[str] = []
@@ -77,21 +76,21 @@ class Between:
 
 
 @pytest.fixture
-def connections() -> list[Between]:
+def connections() -> list[NotingConnection]:
     return []
 
 
 @pytest.fixture
-def connect(connections: list[Between]) -> Callable[[str], Between]:
-    def make(path: str) -> Between:
-        connections.append(Between(path))
+def connect(connections: list[NotingConnection]) -> Callable[[str], NotingConnection]:
+    def make(path: str) -> NotingConnection:
+        connections.append(NotingConnection(path))
         return connections[-1]
 
     return make
 
 
 async def states(path: Path) -> dict[str, MessageState]:
-    """Open the file again, and give each key's state."""
+    """Open the file again, and return each key's state."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         return {each.key: each.state async for each in ledger.deliveries()}
 
@@ -110,7 +109,7 @@ def version_in(path: Path) -> int:
 
 
 async def test_everything_is_there_again(path: Path) -> None:
-    """Messages, outcomes, notifications and marks outlast closing."""
+    """Messages, outcomes, notifications and opt-outs are there after the ledger is reopened."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         for key, submission in (("a", accepted("T")), ("b", REJECTED)):
             await ledger.begin(intent(key))
@@ -156,7 +155,7 @@ anyio.run(main)
 
 @contextmanager
 def child(path: Path, then: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that has used the ledger and then does something."""
+    """Run a process that uses the ledger, and then does what `then` says."""
     code = CHILD.format(path=str(path), then=then)
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -170,7 +169,7 @@ def child(path: Path, then: str) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.slow
 async def test_what_was_acknowledged_outlasts_the_process(path: Path) -> None:
-    """A process that just ends leaves all of it, and what was under way in doubt."""
+    """What was recorded outlasts a killed process, and a message under way is then in doubt."""
     with child(path, "os._exit(9)") as process:
         assert process.wait() == 9
     assert await states(path) == {"a": S.DELIVERED, "b": S.NOT_SENT, "c": S.IN_DOUBT}
@@ -178,7 +177,7 @@ async def test_what_was_acknowledged_outlasts_the_process(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_second_process_is_refused_until_the_first_is_killed(path: Path) -> None:
-    """At once and in words; a lock that outlives its process would need a hand."""
+    """A second process is refused while the first runs, and opens the ledger after its kill."""
     with child(path, "await anyio.sleep_forever()") as process:
         with pytest.raises(LedgerError, match=r"ledger\.db is in use: one process at a time"):
             await states(path)
@@ -190,7 +189,7 @@ async def test_a_second_process_is_refused_until_the_first_is_killed(path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ledger.db", "link.db"])
 async def test_a_second_ledger_in_one_process_is_refused(path: Path, name: str) -> None:
-    """By any name of the file, and it costs the first nothing; closing makes it free."""
+    """A second ledger object on the same file is refused until the first is closed."""
     (path.parent / "link.db").symlink_to(path)
     async with SQLiteLedger(path, clock=Clock()) as first:
         second = SQLiteLedger(path.parent / name, clock=Clock())
@@ -202,7 +201,7 @@ async def test_a_second_ledger_in_one_process_is_refused(path: Path, name: str) 
 
 
 async def test_what_was_under_way_is_in_doubt_on_opening_and_may_be_settled(path: Path) -> None:
-    """A notification that came while it was under way settles it then; others stay in doubt."""
+    """A message under way is in doubt on opening, or settled by a notification recorded before."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent("a"))
         await ledger.begin(intent("b", to="15550000000"))
@@ -217,9 +216,9 @@ async def test_what_was_under_way_is_in_doubt_on_opening_and_may_be_settled(path
 
 
 async def test_the_file_is_as_durable_as_it_says(
-    path: Path, connect: Callable[[str], Between], connections: list[Between]
+    path: Path, connect: Callable[[str], NotingConnection], connections: list[NotingConnection]
 ) -> None:
-    """Its journal and its synchronous mode are read back, and the file says what it is."""
+    """An open ledger uses WAL and synchronous=FULL, and its file carries id and version."""
     async with SQLiteLedger(path, connect=connect):
         (connection,) = connections
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -229,7 +228,7 @@ async def test_the_file_is_as_durable_as_it_says(
     assert raw(path, "PRAGMA integrity_check") == ("ok",)
 
 
-class Careless(Between):
+class NeverSyncs(NotingConnection):
     """A connection that does not sync, whatever it is told."""
 
     def execute(self, statement: str, values: Any = (), /) -> Any:
@@ -237,12 +236,14 @@ class Careless(Between):
 
 
 @pytest.mark.parametrize(
-    "careless", [Careless, lambda _path: Between(":memory:")], ids=["no sync", "no journal"]
+    "careless",
+    [NeverSyncs, lambda _path: NotingConnection(":memory:")],
+    ids=["no sync", "no journal"],
 )
 async def test_a_place_that_cannot_be_made_durable_is_refused(
-    path: Path, careless: Callable[[str], Between]
+    path: Path, careless: Callable[[str], NotingConnection]
 ) -> None:
-    """What is set is read back, and a ledger that could lose what it acknowledged is none."""
+    """A database that ignores the journal or synchronous mode is refused."""
     with pytest.raises(LedgerError, match="cannot be made durable") as caught:
         await SQLiteLedger(path, connect=careless).open()
     assert "disk of this machine" in str(caught.value)
@@ -292,7 +293,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 async def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(
     path: Path, case: str
 ) -> None:
-    """The error says what it is, not a byte of it changes, and nothing is put beside it."""
+    """A file that is no ledger is refused with its kind, and stays unchanged."""
     make, said = WRONG[case]
     make(path)
     before = content(path)
@@ -314,9 +315,9 @@ def only_to_read(path: str) -> Any:
 async def test_a_place_that_cannot_be_written_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No directory, a file in its place, a directory in the file's, a file that is read only.
+    """A missing directory, a directory in place of the file, and a read-only file are refused.
 
-    So is one that cannot even be asked for, which is not told as one that is not there.
+    So is a name that is too long, which is not reported as a missing file.
     """
     monkeypatch.setattr(Path, "is_dir", os.path.isdir)  # as from Python 3.14 on
     empty(path)
@@ -335,7 +336,7 @@ async def test_a_place_that_cannot_be_written_is_refused(
 
 
 async def test_a_file_beside_it_that_cannot_be_written_is_named(path: Path) -> None:
-    """As one that another user has made: the ledger's own may be as it should."""
+    """A lock file that cannot be written is named in the error."""
     path.with_name("ledger.db-lock").mkdir()
     with pytest.raises(LedgerError, match=r"ledger\.db-lock cannot be written: Is a directory"):
         await SQLiteLedger(path).open()
@@ -343,10 +344,10 @@ async def test_a_file_beside_it_that_cannot_be_written_is_named(path: Path) -> N
 
 @pytest.mark.parametrize("kind", [SQLiteLedger, PostbackInbox])
 @pytest.mark.parametrize("name", [":memory:", "file:promo.db?mode=ro"])
-async def test_what_is_no_path_to_sqlite_is_refused(
+async def test_sqlite_special_names_are_refused_as_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, name: str
 ) -> None:
-    """It would be a file of that name, which is still there in the next run; a Path says so."""
+    """`:memory:` and `file:` texts are refused as paths; a Path of that name is a file."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError, match=r"is MemoryLedger\(\)"):
         kind(name)
@@ -357,14 +358,14 @@ async def test_what_is_no_path_to_sqlite_is_refused(
 @pytest.mark.parametrize("kind", [SQLiteLedger, PostbackInbox])
 @pytest.mark.parametrize("name", ["", ".", "./", "/", Path()])
 def test_a_path_that_names_no_file_is_refused(kind: Any, name: Any) -> None:
-    """As an environment variable that is not set; the error says which setting it is."""
+    """A path that names no file, such as an empty text, is refused with the setting's name."""
     with pytest.raises(ConfigurationError, match=r"path: .* names no file: give the path"):
         kind(name)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 async def test_a_directory_that_is_read_only_is_refused(path: Path) -> None:
-    """The lock and the journal stand beside the file, which alone would not do."""
+    """A ledger in a read-only directory is refused."""
     path.parent.chmod(0o500)
     try:
         with pytest.raises(LedgerError, match="Its directory and the file must be writable"):
@@ -374,9 +375,9 @@ async def test_a_directory_that_is_read_only_is_refused(path: Path) -> None:
 
 
 async def test_a_full_disk_costs_nothing_recorded_and_it_goes_on_with_room(
-    path: Path, connect: Callable[[str], Between], connections: list[Between]
+    path: Path, connect: Callable[[str], NotingConnection], connections: list[NotingConnection]
 ) -> None:
-    """What cannot be written is an error of who asked; what was acknowledged stays."""
+    """A full disk raises LedgerError and loses nothing recorded; with room the ledger goes on."""
     async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
         await ledger.begin(intent("first"))
         connections[0].take_the_disk_away()
@@ -400,9 +401,12 @@ async def test_a_full_disk_costs_nothing_recorded_and_it_goes_on_with_room(
 
 @pytest.mark.parametrize("after", ["another command", "closing"])
 async def test_an_intent_that_cannot_be_taken_back_on_a_full_disk_is_later(
-    path: Path, connect: Callable[[str], Between], connections: list[Between], after: str
+    path: Path,
+    connect: Callable[[str], NotingConnection],
+    connections: list[NotingConnection],
+    after: str,
 ) -> None:
-    """Its caller has left: nothing stays under way that nobody sends, and nobody will end."""
+    """An intent of a cancelled caller that a full disk kept from being undone is undone later."""
     async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
         await ledger.begin(intent("first"))
         commit, failing = ledger._file.commit, [True]
@@ -437,10 +441,10 @@ async def test_an_intent_that_cannot_be_taken_back_on_a_full_disk_is_later(
 
 
 async def test_a_disk_that_is_full_on_opening_is_refused(path: Path) -> None:
-    """Nothing is half made: with room it is opened as a new one."""
+    """A disk that is full on opening leaves no half-made ledger."""
 
-    def full(path: str) -> Between:
-        connection = Between(path)
+    def full(path: str) -> NotingConnection:
+        connection = NotingConnection(path)
         connection.execute("PRAGMA max_page_count = 3")
         return connection
 
@@ -453,7 +457,7 @@ async def test_a_disk_that_is_full_on_opening_is_refused(path: Path) -> None:
 
 
 async def test_a_ledger_in_a_file_is_used_while_it_is_open(path: Path) -> None:
-    """Before, the error says how to open it; after, that it is closed; opening twice is once."""
+    """Using a ledger before it is open, or after closing, raises RuntimeError that says so."""
     ledger = SQLiteLedger(path)
     await ledger.aclose()
     with pytest.raises(RuntimeError, match="is not open: use `async with`"):
@@ -469,7 +473,7 @@ async def test_a_ledger_in_a_file_is_used_while_it_is_open(path: Path) -> None:
 async def test_a_ledger_is_the_same_in_another_directory(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opened again by a program that went to work elsewhere, it would send all a second time."""
+    """A ledger with a relative path is the same file after the program changed its directory."""
     monkeypatch.chdir(path.parent)
     ledger = SQLiteLedger(path.name)
     async with ledger:
@@ -487,9 +491,9 @@ async def test_a_ledger_is_the_same_in_another_directory(
 
 
 async def test_many_callers_share_a_commit(
-    path: Path, connect: Callable[[str], Between], connections: list[Between]
+    path: Path, connect: Callable[[str], NotingConnection], connections: list[NotingConnection]
 ) -> None:
-    """Who waits together is written together, and one alone is not made to wait for others."""
+    """Callers who wait together share a commit, and one alone does not wait for others."""
     async with SQLiteLedger(path, connect=connect) as ledger:
         statements = connections[0].statements
         statements.clear()
@@ -502,10 +506,10 @@ async def test_many_callers_share_a_commit(
     assert len(await states(path)) == 201
 
 
-async def test_a_step_that_fails_costs_its_neighbours_nothing(
-    path: Path, connect: Callable[[str], Between], connections: list[Between]
+async def test_a_command_that_fails_does_not_affect_others_of_its_commit(
+    path: Path, connect: Callable[[str], NotingConnection], connections: list[NotingConnection]
 ) -> None:
-    """Each hears of its own: what is refused, what cannot be written, and what is durable."""
+    """A command that fails raises for its own caller; the others of its group are durable."""
     errors: dict[str, Exception] = {}
     bad = SentNotification(tracking_id="T", raw={"x": object()})
 
@@ -538,9 +542,9 @@ async def test_a_step_that_fails_costs_its_neighbours_nothing(
 
 
 async def test_another_program_that_holds_the_file_is_waited_for_once(
-    path: Path, connect: Callable[[str], Between], connections: list[Between]
+    path: Path, connect: Callable[[str], NotingConnection], connections: list[NotingConnection]
 ) -> None:
-    """And not once for every caller; all are told, and when it is gone the ledger goes on."""
+    """A file locked by another program is waited for once, and all callers get the error."""
     told: list[str] = []
     async with SQLiteLedger(path, clock=Clock(), connect=connect) as ledger:
         connections[0].execute("PRAGMA busy_timeout = 0")
@@ -562,8 +566,8 @@ async def test_another_program_that_holds_the_file_is_waited_for_once(
     assert await states(path) == {"k0": S.IN_DOUBT}
 
 
-async def test_a_cancelled_callers_step_is_written_all_the_same(path: Path) -> None:
-    """What came of a message, as what else was to be remembered; an intent is taken back."""
+async def test_a_cancelled_callers_command_is_written(path: Path) -> None:
+    """A cancelled caller's outcome or opt-out is recorded, and an intent is undone."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent("sent"))
         async with anyio.create_task_group() as group:
@@ -577,7 +581,7 @@ async def test_a_cancelled_callers_step_is_written_all_the_same(path: Path) -> N
 
 
 async def test_closing_writes_what_waits(path: Path) -> None:
-    """Who waits in line when it is closed is written first."""
+    """Closing records the commands that are waiting first."""
     ledger = SQLiteLedger(path)
     await ledger.open()
     async with anyio.create_task_group() as group:
@@ -595,7 +599,7 @@ FIRST = (Path(__file__).parents[3] / "support" / "ledger_of_version_1.sql").read
 
 
 def make_first(path: Path) -> None:
-    """Make the file that the first version left, killed with two messages under way."""
+    """Make the file that version 1 left when it was killed with two messages under way."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(FIRST)
 
@@ -619,7 +623,7 @@ FIRST_STATES = {
 
 
 async def test_a_ledger_of_the_first_version_keeps_all_that_it_knew(path: Path) -> None:
-    """Every message, its notifications, what has no message, and who opted out."""
+    """A version 1 file keeps its messages, notifications, unplaced ones and opt-outs."""
     make_first(path)
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         found = {each.key: each async for each in ledger.deliveries()}
@@ -639,7 +643,7 @@ async def test_a_ledger_of_the_first_version_keeps_all_that_it_knew(path: Path) 
 
 
 async def test_what_the_first_version_wrote_is_sent_no_second_time(path: Path) -> None:
-    """A key with the same content has its outcome, with other content it is in conflict."""
+    """A key of a version 1 file returns its outcome, or conflicts if the content differs."""
     make_first(path)
     numbers = {"accepted": 1, "odd answer": 2, "rejected": 6, "in doubt": 8}
     async with SQLiteLedger(path, clock=Clock()) as ledger:
@@ -677,7 +681,7 @@ async def test_what_the_first_version_wrote_is_sent_no_second_time(path: Path) -
 
 
 async def test_two_spellings_of_a_tracking_id_become_one_submission(path: Path) -> None:
-    """What was kept under each is of the same message, which is brought up to it."""
+    """Two spellings of a tracking id in an old file become one submission of one message."""
     with closing(sqlite3.connect(path)) as connection:
         for script in migrations()[:3]:
             connection.executescript(script)
@@ -695,7 +699,7 @@ async def test_two_spellings_of_a_tracking_id_become_one_submission(path: Path) 
 
 
 async def test_what_the_first_version_left_goes_on(path: Path) -> None:
-    """Doubts settle, late receipts find their messages, and what comes again is known."""
+    """Doubts of a version 1 file settle, and late receipts find their messages."""
     make_first(path)
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.record(notice(DELIVERED, "T1", to="15550000001"))
@@ -711,7 +715,7 @@ async def test_what_the_first_version_left_goes_on(path: Path) -> None:
 async def test_migrations_run_one_after_the_other(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one transaction, and nothing that the file held is lost."""
+    """Several migrations run one after the other, and no row is lost."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent())
         await ledger.finish("k", accepted())
@@ -731,7 +735,7 @@ async def test_migrations_run_one_after_the_other(
 async def test_a_failed_migration_leaves_the_old_ledger(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it did until then is undone, and the version before opens the file as it was."""
+    """A failed migration is rolled back, and the version before still opens the file."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent())
     scripts = (*schema.migrations(), "ALTER TABLE messages ADD COLUMN extra; SELECT nonsense")
@@ -746,12 +750,12 @@ async def test_a_failed_migration_leaves_the_old_ledger(
 
 
 def test_there_is_a_migration_for_every_version() -> None:
-    """The files are numbered from 1 to the version that this package knows."""
+    """There are as many migrations as schema versions."""
     assert len(schema.migrations()) == VERSION
 
 
 async def test_a_ledger_is_opened_once_however_often_it_is_asked_to(path: Path) -> None:
-    """Two tasks may open the same ledger at once, and one more later."""
+    """Two tasks may open a ledger at once, and a third later: the ledger is opened once."""
     ledger = SQLiteLedger(path)
     assert not ledger.is_open
     async with anyio.create_task_group() as group:
@@ -765,7 +769,7 @@ async def test_a_ledger_is_opened_once_however_often_it_is_asked_to(path: Path) 
 
 
 async def test_the_window_for_settling_is_the_callers(path: Path) -> None:
-    """A postback settles a doubt within `settle_within` seconds of its intent, and not after."""
+    """A postback settles a doubt only within `settle_within` seconds of its intent."""
     clock = Clock()
     async with SQLiteLedger(path, clock=clock, settle_within=10) as ledger:
         for key, to in (("a", "15550000001"), ("b", "15550000002")):
@@ -781,7 +785,7 @@ async def test_the_window_for_settling_is_the_callers(path: Path) -> None:
 
 
 async def test_a_doubt_of_an_earlier_version_keeps_that_it_was_sent_twice(path: Path) -> None:
-    """Its first attempt has no times, and its text none has: they are never found absent."""
+    """A doubt of version 1 that was sent twice gets a first attempt without time or text."""
     make_first(path)
     async with SQLiteLedger(path, clock=Clock()):
         pass
@@ -796,7 +800,7 @@ async def test_a_doubt_of_an_earlier_version_keeps_that_it_was_sent_twice(path: 
 
 
 async def test_an_attempt_is_kept_when_its_message_is_sent_again(path: Path) -> None:
-    """With its times, and the digest of its text; when it was broken off, it had ended by then."""
+    """Resending a doubt keeps the earlier attempt with its times and text digest."""
     clock = Clock()
     first = attrs.evolve(intent(), text_digest=b"text")
     async with SQLiteLedger(path, clock=clock) as ledger:

@@ -1,4 +1,4 @@
-"""A ledger in memory: it holds so much at most, and forgets what can be forgotten."""
+"""A ledger in memory has a capacity, and forgets old messages that may be forgotten."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def send(ledger: MemoryLedger, key: str, submission: Submission | None) ->
 
 @pytest.mark.parametrize("capacity", [1, 2, 10, 250])
 async def test_a_ledger_never_holds_more_than_its_capacity(capacity: int) -> None:
-    """The oldest are forgotten, no more of them than need be, and the last are all there."""
+    """A memory ledger holds at most its capacity, and forgets the oldest messages first."""
     async with MemoryLedger(capacity=capacity, clock=Clock()) as ledger:
         held = 0
         for number in range(3 * capacity):
@@ -53,7 +53,7 @@ async def test_a_ledger_never_holds_more_than_its_capacity(capacity: int) -> Non
 
 
 async def test_what_is_under_way_or_in_doubt_is_never_forgotten() -> None:
-    """However old it is; what was accepted, refused or not sent goes in its place."""
+    """Messages under way or in doubt are never forgotten; messages with an outcome are."""
     async with MemoryLedger(capacity=10, clock=Clock()) as ledger:
         await send(ledger, "under way", None)
         await send(ledger, "in doubt", DOUBT)
@@ -65,7 +65,7 @@ async def test_what_is_under_way_or_in_doubt_is_never_forgotten() -> None:
 
 
 async def test_full_of_doubt_is_an_error_until_something_is_settled() -> None:
-    """A full ledger begins nothing that it could not remember, and still answers look-ups."""
+    """A memory ledger full of doubts begins no new message until a doubt has ended."""
     async with MemoryLedger(capacity=3, clock=Clock()) as ledger:
         for key in "abc":
             await send(ledger, key, DOUBT)
@@ -81,7 +81,7 @@ async def test_full_of_doubt_is_an_error_until_something_is_settled() -> None:
 
 
 async def test_beginning_many_at_once_does_not_overfill_it() -> None:
-    """Tasks that begin together count as those that begin one by one."""
+    """Concurrent begins do not exceed the capacity."""
     async with MemoryLedger(capacity=5, clock=Clock()) as ledger:
         refused: list[str] = []
 
@@ -99,7 +99,7 @@ async def test_beginning_many_at_once_does_not_overfill_it() -> None:
 
 
 async def test_notifications_are_bounded_too() -> None:
-    """Four for each message; those without a message go first, the oldest before the others."""
+    """A memory ledger keeps four notifications per message, and drops unplaced ones first."""
     async with MemoryLedger(capacity=5, clock=Clock()) as ledger:
         await send(ledger, "k", accepted())
         await ledger.record(notice(DELIVERED, after=1))
@@ -115,7 +115,7 @@ async def test_notifications_are_bounded_too() -> None:
 
 
 async def test_notifications_are_bounded_also_when_it_is_full_of_doubt() -> None:
-    """Having no room for messages makes none for what is unmatched."""
+    """Unplaced notifications are limited also in a ledger that is full of doubts."""
     async with MemoryLedger(capacity=1, clock=Clock()) as ledger:
         await send(ledger, "k", DOUBT)
         for number in range(20):
@@ -124,7 +124,7 @@ async def test_notifications_are_bounded_also_when_it_is_full_of_doubt() -> None
 
 
 async def test_a_message_that_is_forgotten_takes_its_notifications_with_it() -> None:
-    """What comes for it later is about no message that is known."""
+    """A forgotten message's notifications are dropped, and later ones are unplaced."""
     async with MemoryLedger(capacity=1, clock=Clock()) as ledger:
         await send(ledger, "a", accepted())
         await ledger.record(notice(DELIVERED))
@@ -136,7 +136,7 @@ async def test_a_message_that_is_forgotten_takes_its_notifications_with_it() -> 
 
 @pytest.mark.parametrize("doubt_first", [False, True])
 async def test_the_receipt_of_a_forgotten_message_settles_no_doubt(doubt_first: bool) -> None:
-    """Its tracking id is remembered, in either spelling; that of the doubt settles it."""
+    """The receipt of a forgotten message settles no doubt, in either spelling of its id."""
     async with MemoryLedger(capacity=2, clock=Clock()) as ledger:
         if doubt_first:
             await send(ledger, "in doubt", DOUBT)
@@ -153,8 +153,8 @@ async def test_the_receipt_of_a_forgotten_message_settles_no_doubt(doubt_first: 
         assert await keys(ledger, S.DELIVERED) == ["in doubt"]
 
 
-async def test_the_first_receipt_of_a_forgotten_one_that_was_sent_twice_settles_no_doubt() -> None:
-    """Its first tracking id was never known: no doubt of a number that ends so is settled."""
+async def test_a_first_attempts_receipt_of_a_forgotten_message_settles_no_doubt() -> None:
+    """The receipt of a forgotten message's first attempt settles no doubt of its number."""
     async with MemoryLedger(capacity=2, clock=Clock()) as ledger:
         await send(ledger, "forgotten", DOUBT)
         assert await ledger.begin(intent("forgotten"), resend_in_doubt=True) is None
@@ -172,8 +172,8 @@ async def test_the_first_receipt_of_a_forgotten_one_that_was_sent_twice_settles_
 
 
 @pytest.mark.parametrize("size", [1, 16, 1 << 20])
-def test_what_was_forgotten_is_known_however_full_the_memory_is(size: int) -> None:
-    """Others are taken for forgotten in one that is full, and hardly ever in one that is not."""
+def test_the_bloom_filter_knows_all_that_was_added(size: int) -> None:
+    """The Bloom filter knows all ids that were added, and few others unless it is full."""
     forgotten = BloomFilter(size=size)
     assert "SMS_0" not in forgotten
     for number in range(2000):
@@ -185,13 +185,13 @@ def test_what_was_forgotten_is_known_however_full_the_memory_is(size: int) -> No
 
 @pytest.mark.parametrize("capacity", [0, "5", None, float("nan")])
 def test_a_capacity_of_nothing_is_refused(capacity: Any) -> None:
-    """A ledger that could hold no message could send none."""
+    """A capacity that is no positive int is refused."""
     with pytest.raises(ConfigurationError, match=f"capacity: {capacity!r} is no int above 0"):
         MemoryLedger(capacity=capacity)
 
 
 async def test_a_ledger_in_memory_is_of_one_event_loop_at_a_time(anyio_backend: str) -> None:
-    """Two threads would break into each other's transactions; the next may use it afterwards."""
+    """A memory ledger in use by one event loop raises RuntimeError in another one."""
     ledger = MemoryLedger()
 
     def elsewhere() -> None:
@@ -206,7 +206,7 @@ async def test_a_ledger_in_memory_is_of_one_event_loop_at_a_time(anyio_backend: 
 
 @pytest.mark.slow
 async def test_a_ledger_in_memory_is_used_while_it_is_open() -> None:
-    """After closing the error says so; one that nobody closes is no leak."""
+    """A closed memory ledger raises RuntimeError; one that is never closed gives no warning."""
     ledger = MemoryLedger()
     await send(ledger, "k", accepted())
     await ledger.aclose()
@@ -221,7 +221,7 @@ async def test_a_ledger_in_memory_is_used_while_it_is_open() -> None:
 
 
 async def begun_together(ledger: MemoryLedger, count: int) -> list[str]:
-    """Begin so many messages at once, and return the keys of those that were."""
+    """Begin `count` messages at once, and return the keys of those that were begun."""
     begun: list[str] = []
 
     async def begin(key: str) -> None:
@@ -236,7 +236,7 @@ async def begun_together(ledger: MemoryLedger, count: int) -> list[str]:
 
 
 async def test_what_comes_together_is_run_together() -> None:
-    """In one transaction: each costs much less than by itself."""
+    """Concurrent commands run in one transaction."""
     statements: list[str] = []
     async with MemoryLedger(clock=Clock()) as ledger:
         ledger._connection.set_trace_callback(statements.append)
@@ -246,7 +246,7 @@ async def test_what_comes_together_is_run_together() -> None:
 
 
 async def test_where_there_is_no_room_for_all_that_came_together_there_is_for_some() -> None:
-    """Who finds none is told, and the others are held."""
+    """Of concurrent begins as many succeed as there is room for."""
     async with MemoryLedger(capacity=3, clock=Clock()) as ledger:
         begun = await begun_together(ledger, 5)
         assert len(begun) == 3
@@ -254,7 +254,7 @@ async def test_where_there_is_no_room_for_all_that_came_together_there_is_for_so
 
 
 async def test_who_is_cancelled_before_it_was_begun_leaves_nothing() -> None:
-    """As with one that was never asked for."""
+    """A caller cancelled before the message was begun leaves no row."""
     async with MemoryLedger(clock=Clock()) as ledger:
         with anyio.CancelScope() as caller:
             caller.cancel()
@@ -264,7 +264,7 @@ async def test_who_is_cancelled_before_it_was_begun_leaves_nothing() -> None:
 
 
 async def test_what_was_begun_for_who_is_cancelled_is_taken_back() -> None:
-    """It was begun together with others, one of whom cancelled its caller."""
+    """A message begun for a caller who was then cancelled becomes not sent."""
     async with MemoryLedger(clock=Clock()) as ledger:
         scopes = {key: anyio.CancelScope() for key in "ab"}
         begun: list[str] = []
@@ -286,7 +286,7 @@ async def test_what_was_begun_for_who_is_cancelled_is_taken_back() -> None:
 
 
 async def test_a_question_of_who_is_cancelled_takes_nothing_back() -> None:
-    """It was answered together with others, and has begun nothing."""
+    """A cancelled query undoes nothing."""
     async with MemoryLedger(clock=Clock()) as ledger:
         await ledger.begin(intent("a"))
         scopes = [anyio.CancelScope(), anyio.CancelScope()]
@@ -307,7 +307,7 @@ async def test_a_question_of_who_is_cancelled_takes_nothing_back() -> None:
 async def test_what_was_broken_off_is_an_error_of_all_who_came_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody takes for begun what is not; and the ledger goes on."""
+    """A group that is broken off raises for all its callers, and the ledger goes on."""
 
     class Broken(BaseException):
         pass

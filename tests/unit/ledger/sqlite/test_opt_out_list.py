@@ -1,4 +1,4 @@
-"""The list of who may not be sent to, that all ledgers of a user share."""
+"""The list of opt-outs that all ledgers of a user share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TestList:
     """The list by itself."""
 
     def test_a_list_is_made_at_its_first_use_and_private(self, shared: OptOutList) -> None:
-        """Nobody but its owner can read the numbers, and an empty one has nobody."""
+        """A list is made at its first use, empty and readable by its owner alone."""
         assert shared.count() == 0
         assert stat.S_IMODE(shared.path.stat().st_mode) == 0o600
         assert stat.S_IMODE(shared.path.parent.stat().st_mode) == 0o700
@@ -46,7 +46,7 @@ class TestList:
     def test_a_list_is_the_same_in_another_directory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A program that goes to work elsewhere would find one there with nobody on it."""
+        """A list with a relative path is the same file after the program changed its directory."""
         monkeypatch.chdir(tmp_path)
         shared = OptOutList(Path("opt-outs.db"))
         shared.tell([entry()])
@@ -70,14 +70,14 @@ class TestList:
     def test_the_latest_entry_counts(
         self, shared: OptOutList, entries: list[OptOut], is_out: bool, at_once: bool
     ) -> None:
-        """Told at once or one by one, the rules of a ledger say which entry counts."""
+        """The latest entry of a number counts, whether entries are added at once or one by one."""
         for some in [entries] if at_once else [[each] for each in entries]:
             shared.tell(some)
         assert [each.number for each in shared.opted_out()] == ([ANN] if is_out else [])
         assert shared.count() == is_out
 
     def test_changes_are_numbered_in_their_order(self, shared: OptOutList) -> None:
-        """What did not change has no new number, and what changed again has the last."""
+        """A changed entry gets a new number; an entry that is repeated unchanged does not."""
         shared.tell([entry(ANN), entry(BO)])
         (first, second) = shared.changes(0)
         shared.tell([entry(ANN)])
@@ -109,7 +109,7 @@ class TestList:
         has_seen: bool,
         is_out: bool,
     ) -> None:
-        """Who may not be sent to is as that ledger says it once it has taken the list in."""
+        """The list answers as the ledger will once it has taken the list in."""
         if listed is not None:
             shared.tell([entry(BO), listed])
             shared.note_seen("promo.db", 2 if has_seen else 1)
@@ -117,7 +117,7 @@ class TestList:
             assert is_opted_out(ANN, {} if known is None else {ANN: known}) is is_out
 
     def test_a_number_is_on_it_without_its_country_code_too(self, shared: OptOutList) -> None:
-        """Until that number itself is opted in later, by the list's entry or by the ledger's."""
+        """A number listed without its country code is opted out until it is opted in itself."""
         shared.tell([entry(ANN[1:])])
         with shared.asked("promo.db") as is_opted_out:
             assert is_opted_out(ANN, {})
@@ -131,7 +131,7 @@ class TestList:
             assert is_opted_out(ANN[1:], {})
 
     def test_many_are_read_in_pages(self, shared: OptOutList) -> None:
-        """More than a page of them are all told, each once."""
+        """More entries than a page has are all returned, each once."""
         numbers = [str(15550000000 + n) for n in range(2 * PAGE + 1)]
         shared.tell(map(entry, numbers))
         assert [each.number for each in shared.opted_out()] == numbers
@@ -142,15 +142,15 @@ class TestList:
             last = page[-1].number
         assert seen == numbers
 
-    def test_one_that_took_the_place_of_another_is_told(self, shared: OptOutList) -> None:
-        """Whoever has seen more of the one before would try for ever to tell it an entry."""
+    def test_a_list_that_replaced_another_is_reported(self, shared: OptOutList) -> None:
+        """Adding entries returns None if the list is older than what the ledger has seen."""
         assert shared.tell([entry()], ledger="promo.db", seen=7) == 1
         assert shared.count() == 1
         assert shared.tell([entry(BO)], ledger="promo.db", seen=0) is None
         assert shared.count() == 1
 
     def test_a_text_and_a_directory_are_no_lists(self, tmp_path: Path) -> None:
-        """They are refused, and not changed."""
+        """A text file and a directory are refused as lists, and not changed."""
         text = tmp_path / "text"
         text.write_text("to\n15551234888\n")
         for path in (text, tmp_path):
@@ -159,8 +159,8 @@ class TestList:
         assert text.read_text() == "to\n15551234888\n"
 
 
-class Looks:
-    """A sleep that is over when the test says so; it is made in an event loop."""
+class ManualSleep:
+    """A sleep that ends when the test calls `look`; to be made in an event loop."""
 
     def __init__(self) -> None:
         self._go = anyio.Event()
@@ -199,10 +199,10 @@ class TestSharing:
     async def test_the_list_is_there_before_anything_is_sent(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """Once it is entered, the ledger knows whom the list has, more than a page of them."""
+        """A ledger has taken in the whole list before its first message."""
         numbers = [str(15550000000 + n) for n in range(PAGE + 1)]
         shared.tell(map(entry, numbers))
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
             for number in (numbers[0], numbers[-1]):
                 assert await ledger.is_opted_out(number)
 
@@ -210,18 +210,18 @@ class TestSharing:
     async def test_what_the_ledger_has_goes_onto_the_list(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """Also the entries from before it shared a list, even more than one page of them."""
+        """A ledger's earlier opt-outs are added to the list, even more than one page."""
         numbers = [str(15550000000 + n) for n in range(PAGE + 1)]
         for number in numbers:
             await ledger.opt_out(number)
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
             assert shared.count() == len(numbers)
 
-    async def test_what_is_heard_meanwhile_goes_both_ways(
+    async def test_stop_and_start_reach_the_other_ledger_at_the_next_looks(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """A STOP in one ledger is in another at the looks after it, and a START as well."""
-        ours, theirs = Looks(), Looks()
+        """A STOP in one ledger reaches another at the next looks, and so does a START."""
+        ours, theirs = ManualSleep(), ManualSleep()
         async with (
             MemoryLedger() as other,
             sharing_opt_outs(ledger, shared, name="a", sleep=ours),
@@ -240,11 +240,11 @@ class TestSharing:
             assert not await other.is_opted_out(ANN)
         assert shared.count() == 0
 
-    async def test_a_stop_is_not_undone_by_what_was_said_elsewhere_before_it(
+    async def test_a_stop_is_not_undone_by_an_older_opt_in_of_the_list(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """A caller's leave to send that comes later than it was given takes no STOP back."""
-        ours = Looks()
+        """An older opt-in that comes from the list later does not undo a STOP."""
+        ours = ManualSleep()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
             await ledger.record(*parse_postback(STOP))
             shared.tell([entry(out=False)])
@@ -252,22 +252,22 @@ class TestSharing:
             assert await ledger.is_opted_out(ANN)
         assert shared.count() == 1
 
-    async def test_no_ledger_hears_its_own_entries_again(
+    async def test_a_ledger_does_not_take_in_its_own_entries(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """A ledger ignores its own entries on the list: otherwise it could undo later ones."""
-        ours = Looks()
+        """A ledger ignores its own entries on the list, which could undo newer ones."""
+        ours = ManualSleep()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
             await ledger.opt_out(ANN)
             await ours.look()
             assert len(shared.changes(0)) == 1
             assert shared.changes(shared.seen_by("a")) == []
 
-    async def test_a_database_hears_nothing_again_for_its_port_being_in_its_name(
+    async def test_a_database_whose_name_got_a_port_keeps_what_it_has_seen(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """What it saw under the name without it is seen: a START since would be undone by it."""
-        name, ours = "PostgreSQL database orders at host", Looks()
+        """A database whose name now has a port does not take in again what it has seen."""
+        name, ours = "PostgreSQL database orders at host", ManualSleep()
         named = f"{name}, port 6432, of service live"
         shared.tell([entry(), entry(BO)])
         shared.note_seen(name, 1)
@@ -280,21 +280,23 @@ class TestSharing:
         assert shared.seen_by(named) == 3
         assert shared.seen_by(name) == 1
 
-    async def test_a_database_beside_another_hears_what_it_lacks(
+    async def test_a_database_of_another_port_takes_in_what_it_lacks(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """The name without a port may be of another, which has seen what this one has not."""
+        """A database takes in an opt-out that a database of the name without port has seen."""
         name = "PostgreSQL database orders at host"
         shared.tell([entry()])
         shared.note_seen(name, 1)
-        async with sharing_opt_outs(ledger, shared, name=f"{name}, port 6432", sleep=Looks()):
+        async with sharing_opt_outs(
+            ledger, shared, name=f"{name}, port 6432", sleep=ManualSleep()
+        ):
             assert await ledger.is_opted_out(ANN)
 
-    async def test_what_has_changed_on_the_list_is_taken_in_before_anything_is_told(
+    async def test_changes_of_the_list_are_taken_in_before_entries_are_added(
         self, ledger: BaseLedger, shared: OptOutList, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A number that opts out while another ledger tells its entries is out in both."""
-        ours, entries = Looks(), OptOutList.entries
+        """A number that opts out on the list while a ledger adds entries is out in both."""
+        ours, entries = ManualSleep(), OptOutList.entries
         async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
             await ledger.run(TellOptOuts(entries=(entry(out=False),)))
 
@@ -309,11 +311,11 @@ class TestSharing:
             assert await ledger.is_opted_out(ANN)
         assert shared.count() == 1
 
-    async def test_what_was_heard_last_is_told_at_the_end(
+    async def test_a_last_stop_is_added_to_the_list_on_leaving(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """A STOP within the last second is not forgotten by the next campaign."""
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+        """A STOP recorded just before the end is on the list afterwards."""
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
             await ledger.record(*parse_postback(STOP))
         assert [each.number for each in shared.opted_out()] == [ANN]
 
@@ -325,10 +327,10 @@ class TestSharing:
     async def test_what_the_caller_raises_is_raised_as_it_is(
         self, ledger: BaseLedger, shared: OptOutList, raised: BaseException
     ) -> None:
-        """It is in no group, and what was heard is told all the same."""
+        """The caller's exception is raised unchanged, and opt-outs still go onto the list."""
         found: BaseException | None = None
         try:
-            async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
                 await ledger.opt_out(ANN)
                 raise raised
         except BaseException as error:  # noqa: BLE001 - whatever it is
@@ -336,11 +338,11 @@ class TestSharing:
         assert found is raised
         assert shared.count() == 1
 
-    async def test_it_is_left_in_another_task_than_it_was_entered_in(
+    async def test_sharing_may_be_left_in_another_task(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
-        """As where a framework begins and ends a program in two tasks."""
-        looks = Looks()
+        """Sharing may be entered in one task and left in another."""
+        looks = ManualSleep()
         sharing = sharing_opt_outs(ledger, shared, name="a", sleep=looks)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sharing.__aenter__)
@@ -350,11 +352,11 @@ class TestSharing:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sharing.__aexit__, None, None, None)
 
-    async def test_a_ledger_that_is_closed_before_it_breaks_nothing_off(
+    async def test_a_ledger_closed_while_sharing_is_logged_once(
         self, shared: OptOutList, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """One warning is logged, and the entries are shared once the ledger is open again."""
-        looks, ledger = Looks(), SQLiteLedger(tmp_path / "sent.db")
+        """A closed ledger is logged once, and shares its entries once it is open again."""
+        looks, ledger = ManualSleep(), SQLiteLedger(tmp_path / "sent.db")
         await ledger.open()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
             await ledger.record(*parse_postback(STOP))
@@ -373,12 +375,12 @@ class TestSharing:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Where no thread could be had for a moment, whoever opts out after that is heard."""
+        """After a look at the list failed, later looks take in what has come."""
 
         def fail(_shared: OptOutList) -> None:
             raise RuntimeError("can't start new thread")
 
-        looks = Looks()
+        looks = ManualSleep()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
             with monkeypatch.context() as patched:
                 patched.setattr(OptOutList, "last", fail)
@@ -390,38 +392,40 @@ class TestSharing:
         (record,) = caplog.records
         assert "that others write to raised RuntimeError\n" in record.getMessage()
 
-    async def test_a_person_is_believed_once(self, ledger: BaseLedger, shared: OptOutList) -> None:
-        """Who was taken off the list stays off, though ledgers heard the STOP before."""
+    async def test_an_opt_in_by_hand_is_not_undone_by_older_stops(
+        self, ledger: BaseLedger, shared: OptOutList
+    ) -> None:
+        """A number opted in by hand stays so, although ledgers have an older STOP."""
         await ledger.record(*parse_postback(STOP))
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
             pass
         shared.tell([entry(out=False, at=time.time())])
         for _ in range(2):
-            async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
                 assert not await ledger.is_opted_out(ANN)
         assert shared.count() == 0
 
     async def test_a_new_ledger_of_an_old_name_takes_all(self, shared: OptOutList) -> None:
-        """A ledger that was begun anew under its name knows whom the first one knew."""
+        """A new ledger of a known name takes in the whole list."""
         shared.tell([entry()])
         for _ in range(2):
             async with (
                 MemoryLedger() as ledger,
-                sharing_opt_outs(ledger, shared, name="a", sleep=Looks()),
+                sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()),
             ):
                 assert await ledger.is_opted_out(ANN)
 
-    async def test_a_ledger_that_was_put_back_takes_what_it_has_forgotten(
+    async def test_a_restored_ledger_takes_in_opt_outs_that_it_lacks(
         self, shared: OptOutList
     ) -> None:
-        """A STOP since the backup counts, which only the list has heard by now."""
+        """A ledger restored from a backup takes in a STOP that only the list has."""
         async with MemoryLedger() as ledger:
             await ledger.opt_in(ANN)
-            async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+            async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
                 await ledger.opt_out(ANN)
         async with MemoryLedger() as backup:
             await backup.run(TellOptOuts(entries=(entry(out=False),)))
-            async with sharing_opt_outs(backup, shared, name="a", sleep=Looks()):
+            async with sharing_opt_outs(backup, shared, name="a", sleep=ManualSleep()):
                 assert await backup.is_opted_out(ANN)
         assert shared.count() == 1
 
@@ -429,11 +433,11 @@ class TestSharing:
     async def test_a_list_that_took_the_place_of_another_is_taken_in(
         self, shared: OptOutList, is_written_over: bool
     ) -> None:
-        """An open ledger obeys a STOP on the new list, and adds all its own entries to it."""
+        """An open ledger takes in a list that replaced the old one, and adds its own entries."""
         shared.tell([entry(BO)])
         backup = shared.path.read_bytes()
         shared.tell(entry(str(15550000000 + n)) for n in range(9))
-        looks = Looks()
+        looks = ManualSleep()
         async with (
             MemoryLedger() as ledger,
             sharing_opt_outs(ledger, shared, name="a", sleep=looks),
@@ -450,18 +454,18 @@ class TestSharing:
     async def test_a_list_that_cannot_be_read_is_an_error_before_anything_is_sent(
         self, ledger: BaseLedger, tmp_path: Path
     ) -> None:
-        """It is never taken for an empty one."""
+        """A list that cannot be read raises LedgerError before any message is sent."""
         (tmp_path / "no-list").write_text("to")
         broken = OptOutList(tmp_path / "no-list")
         with pytest.raises(LedgerError, match="cannot be used"):
-            async with sharing_opt_outs(ledger, broken, name="a", sleep=Looks()):
+            async with sharing_opt_outs(ledger, broken, name="a", sleep=ManualSleep()):
                 pytest.fail("it was entered")
 
     async def test_a_list_that_is_lost_meanwhile_costs_no_message(
         self, ledger: BaseLedger, shared: OptOutList, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Each loss is logged once, and the entries are shared once the list is back."""
-        looks = Looks()
+        """A damaged list is logged once per damage, and entries are shared once it is back."""
+        looks = ManualSleep()
         async with sharing_opt_outs(ledger, shared, name="a", sleep=looks):
             kept = shared.path.read_bytes()
             shared.path.write_text("broken" * 1000)
@@ -476,5 +480,5 @@ class TestSharing:
             await looks.look()
         assert sum("cannot be used" in record.message for record in caplog.records) == 2
         shared.path.write_bytes(kept)
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=Looks()):
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ManualSleep()):
             assert shared.count() == 1

@@ -1,4 +1,4 @@
-"""What others do to the files of an open ledger: written over, or filled by a backup."""
+"""Changes that others make to the files of an open ledger: overwritten, or restored."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def a_backup(path: Path, back_up: Callable[[Path], None] = written_anew) -
 async def test_nothing_is_recorded_in_a_file_that_was_written_over(
     path: Path, back_up: Callable[[Path], None], change: Callable[[Path], None], is_used: bool
 ) -> None:
-    """SQLite would make a file of both that nobody can open, and what was sent is in neither."""
+    """An open ledger whose file is overwritten raises LedgerError and writes nothing more."""
     await a_backup(path, back_up)
     async with SQLiteLedger(path) as ledger:
         if is_used:
@@ -129,7 +129,7 @@ async def test_nothing_is_recorded_in_a_file_that_was_written_over(
 
 
 async def test_nothing_is_recorded_where_the_log_was_emptied(path: Path) -> None:
-    """What was recorded last was in it alone."""
+    """An open ledger whose write-ahead log is emptied raises LedgerError."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         log_emptied(path)
@@ -139,8 +139,8 @@ async def test_nothing_is_recorded_where_the_log_was_emptied(path: Path) -> None
         await SQLiteLedger(path).open()
 
 
-async def test_what_was_written_over_meanwhile_is_not_acknowledged(path: Path) -> None:
-    """It may come between the look at the file and the end of the transaction."""
+async def test_a_file_overwritten_during_a_commit_is_an_error_for_the_caller(path: Path) -> None:
+    """A file overwritten during a commit is a LedgerError for the caller who waits for it."""
     await a_backup(path)
 
     is_overwriting = False
@@ -171,7 +171,7 @@ FORGOTTEN = "has forgotten what was sent last"
 async def test_nothing_is_begun_once_a_backup_was_put_back_by_sqlite(
     path: Path, back_up: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The file lacks messages sent since; postbacks are still recorded, as they come once."""
+    """After SQLite restored a backup no message begins, but postbacks are still recorded."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         await ledger.finish("a", accepted())
@@ -191,8 +191,8 @@ async def test_nothing_is_begun_once_a_backup_was_put_back_by_sqlite(
         await ledger.begin(intent("b", to="15559876543"))
 
 
-async def test_what_was_sent_before_it_was_opened_is_not_forgotten_either(path: Path) -> None:
-    """Nothing was begun over this connection when the backup is put back."""
+async def test_a_restored_backup_is_noticed_without_a_begin_before(path: Path) -> None:
+    """A restored backup is noticed even if the open ledger has begun no message yet."""
     await a_backup(path)
     async with SQLiteLedger(path) as ledger:
         put_back(path)
@@ -201,7 +201,7 @@ async def test_what_was_sent_before_it_was_opened_is_not_forgotten_either(path: 
 
 
 async def test_what_was_sent_the_second_time_is_not_begun_again(path: Path) -> None:
-    """By the backup it was not sent the first time, and not tried since."""
+    """A restored backup is noticed if only a key's second attempt is missing in it."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         await ledger.finish("a", NOT_SENT)
@@ -213,8 +213,8 @@ async def test_what_was_sent_the_second_time_is_not_begun_again(path: Path) -> N
             await ledger.begin(intent("a"))
 
 
-async def test_what_comes_with_it_in_one_transaction_is_recorded(path: Path) -> None:
-    """A STOP is answered with 200 once it is on the disk, whatever cannot be begun."""
+async def test_an_opt_out_beside_a_refused_begin_is_recorded(path: Path) -> None:
+    """After a restore, an opt-out in the same commit as a refused begin is recorded."""
     await a_backup(path)
     async with SQLiteLedger(path) as ledger:
         put_back(path)
@@ -230,7 +230,7 @@ async def test_what_comes_with_it_in_one_transaction_is_recorded(path: Path) -> 
 
 
 async def test_a_backup_of_all_that_was_begun_takes_nothing_away(path: Path) -> None:
-    """Nobody is sent to a second time by it."""
+    """A restored backup that has every begun message does not stop the ledger."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         written_anew(path)
@@ -238,8 +238,8 @@ async def test_a_backup_of_all_that_was_begun_takes_nothing_away(path: Path) -> 
         await ledger.begin(intent("b"))
 
 
-async def test_what_could_not_be_committed_is_not_missed(path: Path) -> None:
-    """The next message has the turn of that which was not begun."""
+async def test_a_failed_commit_is_not_taken_for_a_restore(path: Path) -> None:
+    """A message whose commit failed is not taken for one that a restore removed."""
     is_failing = False
 
     def fail() -> None:
@@ -261,7 +261,7 @@ READ, MARK = "_read_headers", "_write_mark"
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Return the names of methods that the disk fails."""
+    """Return the set of methods that fail with an I/O error; the test fills it."""
     failing: set[str] = set()
 
     def unless_it_fails(of: type[Any], name: str) -> None:
@@ -282,7 +282,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 async def test_a_disk_that_fails_for_a_moment_wrote_nothing_over(
     path: Path, failing: set[str]
 ) -> None:
-    """What this process made of the files is its own; with a backup, all would be sent again."""
+    """A disk that fails for a moment is not taken for an overwritten file."""
 
     async def begin_many(ledger: SQLiteLedger) -> None:
         for number in range(20):  # until the log is full
@@ -304,10 +304,10 @@ async def test_a_disk_that_fails_for_a_moment_wrote_nothing_over(
     assert (await states(path))["c"] is S.ACCEPTED
 
 
-async def test_what_may_not_be_found_again_is_not_acknowledged(
+async def test_a_read_error_after_a_begin_is_raised_and_the_begin_can_be_repeated(
     path: Path, failing: set[str]
 ) -> None:
-    """Who is told so has its message begun anew, once the disk can be read."""
+    """A begin that cannot be verified raises LedgerError, and can be repeated later."""
     async with SQLiteLedger(path) as ledger:
         failing.add(READ)
         for _ in range(2):
@@ -320,7 +320,7 @@ async def test_what_may_not_be_found_again_is_not_acknowledged(
 async def test_what_cannot_be_read_beside_the_writer_is_read_by_it(
     path: Path, failing: set[str]
 ) -> None:
-    """Who asks gets an answer, and no error of the system's."""
+    """A query that the reading connection cannot answer is answered by the writing one."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         failing.add(READ)
@@ -331,7 +331,7 @@ async def test_what_cannot_be_read_beside_the_writer_is_read_by_it(
 def test_threads_that_share_the_position_in_a_file_do_not_move_it_for_each_other(
     path: Path, monkeypatch: pytest.MonkeyPatch, beside: Callable[..., Any] | None
 ) -> None:
-    """As on Windows, which has no `pread`: a mark would stand at another place in the file."""
+    """Without `pread`, threads that seek in one file do not disturb each other."""
     path.write_bytes(b"0123456789")
     seek = os.lseek
     threads: list[threading.Thread] = []

@@ -1,4 +1,4 @@
-"""A ledger's file that is pruned: nothing of what was dropped is in any of its bytes."""
+"""A pruned ledger file: no byte of the pruned data is left."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def number(place: int) -> str:
 
 
 async def filled(ledger: SQLiteLedger) -> None:
-    """Send to many numbers, which stand in keys, answers and receipts, and one that is young."""
+    """Send to many numbers, which are in keys, answers and receipts, and begin a new message."""
     for place in range(COUNT):
         to = number(place)
         await sent(ledger, f"promo:{to}", accepted(f"ID{to}"), to=to)
@@ -74,13 +74,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def traces(directory: Path) -> dict[str, int]:
-    """Return in which files something is left, and how much."""
+    """Return how often a number of a recipient is found in each file."""
     found = {file.name: file.read_bytes().count(b"17770000") for file in directory.iterdir()}
     return {name: count for name, count in found.items() if count}
 
 
 def plainly(path: str) -> Any:
-    """Connect as a SQLite does that was not built to overwrite what it removes."""
+    """Connect without `secure_delete`, as some builds of SQLite do."""
     connection = connect(path)
     connection.execute("PRAGMA secure_delete = OFF")
     return connection
@@ -94,7 +94,7 @@ def later() -> Clock:
 
 @pytest.mark.slow
 async def test_nothing_of_what_was_pruned_is_in_any_file(tmp_path: Path) -> None:
-    """Neither while the ledger is still open nor after, also in what was free before."""
+    """No file has a byte of the pruned data, while the ledger is open and after."""
     path, clock = tmp_path / "promo.db", Clock()
     async with SQLiteLedger(path, clock=clock, connect=plainly) as ledger:
         await filled(ledger)
@@ -115,7 +115,7 @@ async def test_nothing_of_what_was_pruned_is_in_any_file(tmp_path: Path) -> None
 
 
 async def test_the_inbox_is_written_anew_as_well(tmp_path: Path) -> None:
-    """Postbacks that were taken in from it are in none of its bytes."""
+    """Pruning also rewrites the inbox, so that no removed postback is left in it."""
     path = tmp_path / "promo.db"
     inbox = InboxFile(path.resolve())
     inbox.open()
@@ -147,7 +147,7 @@ CRASHES = [
 async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
     tmp_path: Path, full: Path, crash: tuple[str, int], when: str
 ) -> None:
-    """Every key is known as it was, and pruned again, all is gone from the files."""
+    """A ledger is whole whenever its pruning process is killed, and can be pruned again."""
     path = tmp_path / "promo.db"
     shutil.copytree(full.parent, tmp_path, dirs_exist_ok=True)
     with running(prune_and_be_killed, path, NOON + LATER, crash, when) as process:
@@ -164,13 +164,13 @@ async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
 
 @pytest.mark.slow
 async def test_who_has_it_open_is_named(tmp_path: Path) -> None:
-    """Another process that prunes is refused before it changes anything."""
+    """Pruning a ledger that another process has open is refused."""
     with owner(tmp_path / "promo.db"), pytest.raises(LedgerInUse, match="has it open"):
         await SQLiteLedger(tmp_path / "promo.db").open()
 
 
 async def test_a_ledger_of_the_first_version_is_pruned(tmp_path: Path) -> None:
-    """It is brought up to date first, and its rows are pruned as any others."""
+    """A version 1 ledger is migrated and then pruned."""
     path = tmp_path / "first.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(FIRST)
@@ -183,7 +183,7 @@ async def test_a_ledger_of_the_first_version_is_pruned(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_written_anew_where_nothing_was_pruned(tmp_path: Path) -> None:
-    """The file stays as it is."""
+    """A ledger of which nothing was pruned is not rewritten."""
     said_to_it: list[str] = []
 
     class Heard:
@@ -207,7 +207,7 @@ async def test_nothing_is_written_anew_where_nothing_was_pruned(tmp_path: Path) 
 
 @pytest.mark.slow
 async def test_a_reader_keeps_nothing_from_being_pruned(tmp_path: Path) -> None:
-    """Who is in the middle of a question keeps the log alone, which the error says."""
+    """A reader keeps only the log from being cleared, and the error says so."""
     path = tmp_path / "promo.db"
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await filled(ledger)
@@ -228,7 +228,7 @@ async def test_a_reader_keeps_nothing_from_being_pruned(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_file_that_cannot_be_written_anew_is_pruned_all_the_same(tmp_path: Path) -> None:
-    """The error says what is left and what to do; what is recorded goes on."""
+    """A full disk at the rewrite is an error, and the next pruning finishes the rewrite."""
 
     class Full:
         def __init__(self, path: str) -> None:
@@ -257,7 +257,7 @@ async def test_a_file_that_cannot_be_written_anew_is_pruned_all_the_same(tmp_pat
 
 
 async def test_who_looks_at_a_file_sees_what_is_pruned(tmp_path: Path) -> None:
-    """Beside who prunes it, and a key is found as before."""
+    """A view of the ledger sees a pruned message, and cannot prune itself."""
     path = tmp_path / "promo.db"
     async with SQLiteLedger(path, clock=later()) as ledger:
         await sent(ledger, "k", accepted())

@@ -1,4 +1,4 @@
-"""A look at a ledger that another process has open: nothing is changed, nobody is in the way."""
+"""A view of a ledger, which another process may have open, changes and blocks nothing."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ S = MessageState
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Name a ledger, with what a URI has other meanings for in its name."""
+    """Name a ledger with characters that have a meaning in URIs."""
     return tmp_path / "promo 50% #1?.db"
 
 
 async def seen(path: Path) -> dict[str, MessageState]:
-    """Look at all of a ledger."""
+    """Return the state of each message, as a view shows it."""
     async with looked_at(path) as ledger:
         return {delivery.key: delivery.state async for delivery in ledger.deliveries()}
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """Return all that is written of a ledger, its lock and its shared memory among it."""
+    """Return the content of all files of a ledger, with its lock and shared memory."""
     return {one.name: one.read_bytes() for one in path.parent.iterdir()}
 
 
 @pytest.mark.slow
 async def test_a_view_shows_what_the_owner_has_committed(path: Path) -> None:
-    """What is being sent is being sent; nothing on the disk is changed by looking."""
+    """A view shows committed states, with `sending` as it is, and changes no file."""
     with owner(path) as process:
         assert await seen(path) == {}
         tell(process, "a")
@@ -66,7 +66,7 @@ async def test_a_view_shows_what_the_owner_has_committed(path: Path) -> None:
 
 
 def put(path: Path, tracking_id: str) -> None:
-    """Have a receiver take a postback in."""
+    """Put a postback into the inbox, as a receiver does."""
     inbox = InboxFile(path)
     inbox.open()
     inbox.add([KeptPostback.of([notice(tracking_id=tracking_id)], received=NOON)])
@@ -74,7 +74,7 @@ def put(path: Path, tracking_id: str) -> None:
 
 
 async def test_a_view_shows_what_receivers_have_left_for_the_next_opening(path: Path) -> None:
-    """The view shows the postbacks in the inbox, and leaves the inbox as it is."""
+    """A view shows the postbacks in the inbox, and leaves the inbox as it is."""
     async with SQLiteLedger(path):
         pass
     put(path, "A")
@@ -84,8 +84,8 @@ async def test_a_view_shows_what_receivers_have_left_for_the_next_opening(path: 
     assert files(path) == before
 
 
-async def test_an_inbox_that_only_who_may_write_can_read_is_left_out(path: Path) -> None:
-    """As where a receiver was killed within a commit: the next opening mends it."""
+async def test_a_view_leaves_out_an_inbox_that_it_cannot_read(path: Path) -> None:
+    """A view leaves out an inbox that it cannot read without writing."""
     async with SQLiteLedger(path):
         pass
     overwrite(inbox_of(path), b"no database")
@@ -99,10 +99,10 @@ def overwrite(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-async def test_to_have_it_alone_is_waited_for_beside_an_inbox(
+async def test_a_view_alone_waits_for_a_receiver_only_beside_an_inbox(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who takes postbacks in has the ledger for a moment; without an inbox nobody waits."""
+    """A view that needs the ledger alone waits only if there is an inbox."""
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -123,7 +123,7 @@ async def test_to_have_it_alone_is_waited_for_beside_an_inbox(
 
 
 async def test_the_owner_goes_on_and_ends_in_order_while_it_is_looked_at(path: Path) -> None:
-    """An onlooker sees what is new, and costs the owner nothing, not at its end either."""
+    """A view sees new messages, and the owner goes on and closes undisturbed."""
     with owner(path) as process:
         async with LedgerView(path) as view:
             for key in ("a", "b", "c"):
@@ -142,7 +142,7 @@ async def test_the_owner_goes_on_and_ends_in_order_while_it_is_looked_at(path: P
 
 @pytest.mark.slow
 async def test_where_the_owner_was_killed_it_is_in_doubt_and_left_as_it_is(path: Path) -> None:
-    """Nobody is sending any more; what the crash left is for the next owner to find."""
+    """A view of a killed process's ledger shows doubts and leaves the files as they are."""
     with owner(path) as process:
         tell(process, "a")
         tell(process, "b")
@@ -162,7 +162,7 @@ async def test_where_the_owner_was_killed_it_is_in_doubt_and_left_as_it_is(path:
 
 
 async def test_a_ledger_that_was_closed_is_left_as_it_is(path: Path) -> None:
-    """Also one that was closed while a message was being sent, whose doubt is shown."""
+    """A view of a closed ledger changes no file, and cannot write."""
     async with SQLiteLedger(path) as ledger:
         to = "15551234888"
         await ledger.begin(SendIntent(key="a", content=b"", to=to, from_=None, started_at=1.8e9))
@@ -181,7 +181,7 @@ async def test_a_ledger_that_was_closed_is_left_as_it_is(path: Path) -> None:
 async def test_a_copy_during_which_it_was_opened_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A view shows one moment; if a ledger is never left alone for a copy, an error says so."""
+    """A view copies again if the ledger was opened meanwhile, and gives up after some tries."""
     await (first := SQLiteLedger(path)).open()
     await first.aclose()
     copies = []
@@ -206,7 +206,7 @@ async def test_a_copy_during_which_it_was_opened_is_made_anew(
 
 
 async def test_no_room_for_a_copy_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the way to another directory; any other failure is that of reading."""
+    """No room for a view's copy is an error that names TMPDIR."""
     await (first := SQLiteLedger(path)).open()
     await first.aclose()
     for number, said in (
@@ -224,7 +224,7 @@ async def test_no_room_for_a_copy_is_said(path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 async def test_a_directory_that_cannot_be_written_can_be_looked_at(path: Path) -> None:
-    """Also after a crash, whose journal is beside the file."""
+    """A view works in a read-only directory, also after a crash."""
     with owner(path) as process:
         tell(process, "a")
         kill(process)
@@ -236,8 +236,8 @@ async def test_a_directory_that_cannot_be_written_can_be_looked_at(path: Path) -
 
 
 @pytest.mark.slow
-async def test_nothing_can_be_changed_through_it(path: Path) -> None:
-    """What would write is an error, and the owner's ledger is as it was."""
+async def test_a_view_cannot_write(path: Path) -> None:
+    """Writing through a view raises LedgerError, and the owner's ledger is unchanged."""
     with owner(path) as process:
         tell(process, "a")
         before = files(path)
@@ -254,7 +254,7 @@ async def test_nothing_can_be_changed_through_it(path: Path) -> None:
 
 
 async def test_one_who_starts_is_not_kept_out_by_a_short_look(path: Path) -> None:
-    """Who opens a ledger waits a moment for one who has it for a moment."""
+    """Opening a ledger waits a moment for another one that closes soon."""
     async with SQLiteLedger(path) as short:
 
         async def end() -> None:
@@ -268,7 +268,7 @@ async def test_one_who_starts_is_not_kept_out_by_a_short_look(path: Path) -> Non
 
 
 def make(path: Path, kind: int | None, version: int) -> None:
-    """Make a database of some kind, or a file that is none."""
+    """Make a database of some kind, or a text file."""
     if kind is None:
         path.write_text("name;number\n" * 100)
         return
@@ -290,7 +290,7 @@ def make(path: Path, kind: int | None, version: int) -> None:
 async def test_what_it_cannot_read_is_said(
     path: Path, kind: int | None, version: int, said: str
 ) -> None:
-    """While a process has the file: a newer ledger, an older one, and what is none."""
+    """A view names a newer ledger, an older one, another database and a text file."""
     make(path, kind, version)
     with closing(sqlite3.connect(f"{path}-lock", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -301,7 +301,7 @@ async def test_what_it_cannot_read_is_said(
 
 
 async def test_a_file_that_is_not_there_is_not_made(path: Path) -> None:
-    """Looking never makes a ledger."""
+    """A view of a missing file raises LedgerError and makes no file."""
     view = LedgerView(path)
     with pytest.raises(LedgerError, match="cannot be read"):
         await view.open()

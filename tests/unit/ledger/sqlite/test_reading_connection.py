@@ -1,4 +1,4 @@
-"""What reads an open ledger beside who writes to it: neither waits for the other."""
+"""A ledger's reading and writing connections: neither waits for the other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-class Held:
+class HeldCommit:
     """A connection whose next COMMIT waits until it may go on."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -57,7 +57,7 @@ class Held:
 def writing_over(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[sqlite3.Connection], T]
 ) -> dict[str, T]:
-    """Have who writes do so over what is made of its connection, which is returned by the file."""
+    """Wrap the writing connection by `make`, and return what was made by file."""
     made: dict[str, T] = {}
     connecting = sqlite3.connect
 
@@ -72,7 +72,7 @@ def writing_over(
     return made
 
 
-class Slow(LongQuery[int]):
+class SlowQuery(LongQuery[int]):
     """Counts the messages, and answers when it may."""
 
     def __init__(self) -> None:
@@ -91,11 +91,11 @@ async def until(event: threading.Event) -> None:
     assert await anyio.to_thread.run_sync(event.wait, 10)
 
 
-async def test_a_question_does_not_wait_for_who_writes(
+async def test_a_query_does_not_wait_for_a_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of a commit: it sees what was acknowledged before, and no more."""
-    held = writing_over(monkeypatch, Held)
+    """A query during a commit is answered from what was committed before."""
+    held = writing_over(monkeypatch, HeldCommit)
     async with SQLiteLedger(path) as ledger:
         await sent(ledger, "a", accepted("A"))
         connection = held[str(path)]
@@ -112,11 +112,11 @@ async def test_a_question_does_not_wait_for_who_writes(
         assert (await ledger.summary()).states == {S.ACCEPTED: 1, S.SENDING: 1}
 
 
-async def test_who_writes_does_not_wait_for_a_question(path: Path) -> None:
-    """A query sees the state at its beginning; the next query sees what was written since."""
+async def test_a_commit_does_not_wait_for_a_query(path: Path) -> None:
+    """A commit does not wait for a query, which sees the state at its beginning."""
     async with SQLiteLedger(path) as ledger:
         await sent(ledger, "a", accepted("A"))
-        slow = Slow()
+        slow = SlowQuery()
         answers: list[int] = []
 
         async def ask() -> None:
@@ -133,7 +133,7 @@ async def test_who_writes_does_not_wait_for_a_question(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_reader_sees_all_that_was_acknowledged(path: Path) -> None:
-    """Each outcome, as soon as the call that wrote it has returned."""
+    """A query sees each outcome as soon as its call has returned."""
     async with SQLiteLedger(path) as ledger:
         for number in range(30):
             await ledger.begin(intent(f"k{number}"))
@@ -154,14 +154,14 @@ def with_few_pages(connection: sqlite3.Connection) -> sqlite3.Connection:
 async def test_the_log_begins_anew_between_two_questions(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While one is being answered it grows; then it is short again, and stays so."""
+    """The write-ahead log grows during a long query, and stops growing after it."""
     writing_over(monkeypatch, with_few_pages)
     async with SQLiteLedger(path) as ledger:
         for number in range(50):
             await sent(ledger, f"a{number}", accepted(f"A{number}"))
             assert (await ledger.summary()).total == number + 1
         short = log_of(path).stat().st_size
-        slow, grown = Slow(), 0
+        slow, grown = SlowQuery(), 0
         async with anyio.create_task_group() as group:
             group.start_soon(ledger.run, slow)
             await until(slow.reached)
@@ -180,11 +180,11 @@ async def test_the_log_begins_anew_between_two_questions(
 async def test_who_begins_the_log_anew_waits_a_moment(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a question to end, and no new one begins meanwhile; a long one is not waited for."""
+    """Resetting the log waits a moment for a query, but not for a long one."""
     monkeypatch.setattr(reading_connection, "_MOMENT", 5)
     async with SQLiteLedger(path) as ledger:
         found: Any = ledger._file._reading
-        slow = Slow()
+        slow = SlowQuery()
         slow.may_go_on.set()
         with found.held_off():
             async with anyio.create_task_group() as group:
@@ -195,7 +195,7 @@ async def test_who_begins_the_log_anew_waits_a_moment(
                 await until(slow.reached)
                 await anyio.to_thread.run_sync(found._turn.acquire)
         monkeypatch.setattr(reading_connection, "_MOMENT", 0.001)
-        long = Slow()
+        long = SlowQuery()
         async with anyio.create_task_group() as group:
             group.start_soon(ledger.run, long)
             await until(long.reached)
@@ -206,7 +206,7 @@ async def test_who_begins_the_log_anew_waits_a_moment(
 
 
 async def test_the_reader_is_closed_before_who_writes(path: Path) -> None:
-    """So that the file is whole without its log; and who asks later is told."""
+    """The reading connection closes first, so that no log is left."""
     ledger = SQLiteLedger(path)
     async with ledger:
         await sent(ledger, "a", accepted("A"))
@@ -217,7 +217,7 @@ async def test_the_reader_is_closed_before_who_writes(path: Path) -> None:
 
 
 async def test_a_question_that_comes_as_it_is_closed_is_refused(path: Path) -> None:
-    """What waited for another question finds it closed, and opens nothing."""
+    """A query that comes while the ledger closes raises RuntimeError."""
     async with SQLiteLedger(path) as ledger:
         found: Any = ledger._file._reading
     with pytest.raises(RuntimeError, match="this ledger is closed"):
@@ -225,7 +225,7 @@ async def test_a_question_that_comes_as_it_is_closed_is_refused(path: Path) -> N
 
 
 async def test_a_file_that_was_moved_is_not_read(path: Path) -> None:
-    """Nor another one that is in its place."""
+    """A query on a ledger whose file was moved raises LedgerError."""
     async with SQLiteLedger(path) as ledger:
         await sent(ledger, "a", accepted("A"))
         assert (await ledger.summary()).total == 1
@@ -239,7 +239,7 @@ async def test_a_file_that_was_moved_is_not_read(path: Path) -> None:
 async def test_a_file_that_is_replaced_as_it_is_opened_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was opened in its place is closed again."""
+    """A file that is moved while the reading connection opens is closed and not read."""
     opened: list[sqlite3.Connection] = []
     connecting = sqlite3.connect
 
@@ -260,7 +260,7 @@ async def test_a_file_that_is_replaced_as_it_is_opened_is_not_read(
 
 
 async def test_a_connection_of_the_callers_own_is_asked_for_all(path: Path) -> None:
-    """It may be to a file of which nobody else can tell what is in it."""
+    """A caller's own `connect` is used for queries, too."""
     asked: list[str] = []
 
     def connecting(path: str) -> Any:
@@ -276,7 +276,7 @@ async def test_a_connection_of_the_callers_own_is_asked_for_all(path: Path) -> N
 async def test_where_it_cannot_read_who_writes_does(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where no second connection can be had."""
+    """The writing connection answers queries if no second connection can be opened."""
 
     def none(*_args: Any, **_settings: Any) -> None:
         raise sqlite3.OperationalError("unable to open database file")
@@ -289,7 +289,7 @@ async def test_where_it_cannot_read_who_writes_does(
 
 
 def test_what_takes_long_gives_way_to_others() -> None:
-    """Python's lock is given up every few messages, however many there are in a page."""
+    """A long query releases Python's lock every few messages."""
     with store_of([delivered_row(key=str(number)) for number in range(100)]) as store:
         pauses: list[None] = []
         execute: Any = store._execute
@@ -299,7 +299,7 @@ def test_what_takes_long_gives_way_to_others() -> None:
 
 
 def test_what_is_in_doubt_is_found_without_the_others() -> None:
-    """By its index, where it is little; in parts where it is much, as other states are."""
+    """Doubts are found by their index if they are few, and in parts if they are many."""
     with store_of([delivered_row(key=str(number)) for number in range(10)]) as store:
         assert "INDEXED BY candidates" in store._where(S.IN_DOUBT, 0)[0]
         assert store._where(S.DELIVERED, 0)[0].endswith("id <= 2000")

@@ -1,4 +1,4 @@
-"""Statements over many rows, of which a connection keeps each that it has read."""
+"""Statements over many rows: how many different ones a connection has to prepare."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INSERT = "INSERT INTO names SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL
 
 @pytest.mark.parametrize(("count", "read"), [(1, 1), (4, 1), (5, 2), (64, 2)])
 def test_a_few_rows_have_one_statement_whatever_they_lack(count: int, read: int) -> None:
-    """What no row has is another statement only where many are to be given less."""
+    """A few rows use one statement whichever values are None; many rows may use another."""
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE names (id, first, last)")
     statements: set[str] = set()

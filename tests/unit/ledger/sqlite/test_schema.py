@@ -1,4 +1,4 @@
-"""Migrations of SQLite files: scripts are run by statements, within one transaction."""
+"""Migrations of SQLite files, statement by statement within one transaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INSERT INTO odd DEFAULT VALUES
 def test_a_semicolon_that_ends_no_statement_is_part_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In a text, a comment or a trigger it is left, and the last statement needs none."""
+    """A semicolon in a text, comment or trigger ends no statement of a migration."""
     monkeypatch.setattr(schema, "migrations", lambda: (SCRIPT,))
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("BEGIN")
@@ -37,7 +37,7 @@ def test_a_semicolon_that_ends_no_statement_is_part_of_it(
 
 
 def test_a_new_file_has_what_every_migration_in_order_leads_to() -> None:
-    """The same tables and indexes to the letter, and no row but which ledger it is."""
+    """A new file has the same tables and indexes as one that went through all migrations."""
     files = [sqlite3.connect(":memory:", isolation_level=None) for _ in range(3)]
     with closing(files[0]), closing(files[1]), closing(files[2]):
         schema._run(files[0], schema.migrations(), 0)
@@ -55,7 +55,7 @@ def test_a_new_file_has_what_every_migration_in_order_leads_to() -> None:
 
 
 def test_rows_that_migrations_lead_to_are_in_a_new_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later version may begin with more rows than one, and every new file has them."""
+    """Rows that migrations insert are in a new file."""
     scripts = (*schema.migrations(), "INSERT INTO inboxes VALUES (x'00', 1)")
     monkeypatch.setattr(schema, "migrations", lambda: scripts)
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_rows_that_migrations_lead_to_are_in_a_new_file(monkeypatch: pytest.Monk
 
 
 def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock() -> None:
-    """Where that was days later, which is no clock that was wrong: else no doubt of it ended."""
+    """A migrated message that was sent again days later gets its turn by the clock."""
     day, turns = 86_400.0, schema.migrations()[:12]
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         schema._run(connection, turns, 0)
@@ -85,7 +85,7 @@ def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock() -> None
 
 @pytest.mark.parametrize("package", ["skycore_async.ledger.sqlite", "skycore_async.postgres"])
 def test_migrations_are_numbered_without_a_gap(package: str) -> None:
-    """Two of one number would be run in the order of their names, in one file or the other."""
+    """Migration files are numbered from 1 without gap or repetition."""
     found = resources.files(package).joinpath("migrations").iterdir()
     names = sorted(file.name for file in found if file.name.endswith(".sql"))
     assert [int(name.partition("_")[0]) for name in names] == list(range(1, len(names) + 1))

@@ -1,4 +1,4 @@
-"""What an inbox and a list of opt-outs have in common: a file that many programs write to."""
+"""What inbox and list of opt-outs share: a file that many programs write to."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def opened(path: Path, kind: FileKind) -> Any:
 
 
 def test_each_kind_has_a_number_of_its_own() -> None:
-    """So that none is taken for another."""
+    """Each kind of file has its own application id."""
     assert len({kind.application_id for kind in KINDS.values()}) == len(KINDS)
 
 
-def test_what_was_committed_outlasts_a_power_cut(path: Path, kind: FileKind) -> None:
-    """SQLite syncs the file and its directory at each commit, and has a rollback journal."""
+def test_a_shared_file_syncs_each_commit(path: Path, kind: FileKind) -> None:
+    """A shared file has a rollback journal and syncs file and directory at each commit."""
     asked = ("journal_mode", "synchronous", "fullfsync")
     with opened(path, kind) as connection:
         found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
@@ -67,14 +67,14 @@ def test_what_was_committed_outlasts_a_power_cut(path: Path, kind: FileKind) -> 
 def test_one_that_cannot_be_made_durable_is_refused(
     path: Path, kind: FileKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A SQLite that does not do as it is told gets nothing to lose."""
+    """A shared file whose synchronous mode cannot be set is refused."""
     monkeypatch.setattr(shared_file, "_EXTRA", 4)
     with pytest.raises(LedgerError, match="cannot be made durable"):
         opened(path, kind)
 
 
 def test_somebody_elses_write_ahead_log_is_ended(path: Path, kind: FileKind) -> None:
-    """Where another program set one, it is a rollback journal from the next opening on."""
+    """A WAL mode that another program set is set back at the next opening."""
     with opened(path, kind) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
     with opened(path, kind) as connection:
@@ -82,7 +82,7 @@ def test_somebody_elses_write_ahead_log_is_ended(path: Path, kind: FileKind) -> 
 
 
 def test_a_shared_file_is_private_from_its_first_byte(path: Path, kind: FileKind) -> None:
-    """Whatever the umask; an existing file keeps the permissions that somebody gave it."""
+    """A new shared file has mode 600; an existing one keeps its permissions."""
     before = os.umask(0)
     try:
         make_if_missing(path)
@@ -109,7 +109,7 @@ def test_a_shared_file_is_private_from_its_first_byte(path: Path, kind: FileKind
 def test_what_is_of_another_kind_is_left_as_it_is(
     path: Path, kind: FileKind, statement: str, said: str
 ) -> None:
-    """Nothing is written to what somebody else keeps under that name, or a newer version."""
+    """A database of another kind or of a newer version is refused and not changed."""
     with closing(sqlite3.connect(path)) as theirs:
         theirs.executescript(statement.format(application_id=kind.application_id))
     before = path.read_bytes()
@@ -119,7 +119,7 @@ def test_what_is_of_another_kind_is_left_as_it_is(
 
 
 def test_one_that_another_program_is_making_is_waited_for(path: Path, kind: FileKind) -> None:
-    """Whatever of it is there already: half of it is never taken for something else."""
+    """Programs that make a shared file at the same time all open it."""
     others = 4
     together = threading.Barrier(others)
     wrong: list[BaseException] = []
@@ -142,8 +142,8 @@ def test_one_that_another_program_is_making_is_waited_for(path: Path, kind: File
     assert wrong == []
 
 
-class Stepwise:
-    """A connection that lets another program do something before each statement."""
+class InterruptedConnection:
+    """A connection that lets another program act before each statement."""
 
     def __init__(self, connection: sqlite3.Connection, between: Iterator[None]) -> None:
         self._connection = connection
@@ -158,7 +158,7 @@ class Stepwise:
 def test_one_that_is_made_between_two_statements_is_known(
     path: Path, kind: FileKind, before: int
 ) -> None:
-    """What was read of it before and after is never mixed; or else the other one must wait."""
+    """A file that another program makes between two statements is opened."""
 
     def between() -> Iterator[None]:
         for _ in range(before):
@@ -170,12 +170,12 @@ def test_one_that_is_made_between_two_statements_is_known(
 
     make_if_missing(path)
     with closing(connect(str(path))) as connection:
-        set_up(Stepwise(connection, between()), path, kind)
+        set_up(InterruptedConnection(connection, between()), path, kind)
         assert connection.execute("PRAGMA user_version").fetchone() == (kind.version,)
 
 
 def test_of_a_transaction_all_or_nothing_is_there(path: Path, kind: FileKind) -> None:
-    """What is raised within takes back what was written, and is raised."""
+    """An error within a transaction undoes its writes, and is raised."""
 
     def fail(connection: Any) -> None:
         with transaction(connection) as execute:
@@ -202,7 +202,7 @@ else:
 
 
 def test_a_look_takes_no_lock_of_who_writes(tmp_path: Path) -> None:
-    """While one connection writes, another of the same process opens and closes the file."""
+    """Reading a shared file does not end the lock of a writer in the same process."""
     shared = OptOutList(tmp_path / "opt-outs.db")
     shared.tell([OptOut(number="15551234888", out=True, at=1.0, stamped=False)])
     with closing(connect(str(shared.path))) as connection, transaction(connection):

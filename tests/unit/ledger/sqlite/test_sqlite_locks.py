@@ -1,4 +1,4 @@
-"""Others cannot take an open ledger for unused, nor bring its log into it."""
+"""Locks that keep other programs from removing or checkpointing an open ledger's log."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def beside(path: Path, ending: str) -> Path:
 
 @on_linux
 async def test_no_reading_of_its_files_lets_another_program_remove_the_log(path: Path) -> None:
-    """The locks of SQLite's own end by that; it would be the last to close the file, then."""
+    """Another program cannot remove an open ledger's log after this process read its files."""
     async with SQLiteLedger(path) as ledger:
         await ledger.opt_out("15551234888")
         for ending in ("", "-wal", "-shm"):
@@ -74,7 +74,7 @@ def a_kernel_without(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_without_locks_of_an_open_file_those_of_a_process_are_taken(
     path: Path, monkeypatch: pytest.MonkeyPatch, lack: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    """Which keep other processes from it as well."""
+    """Without locks of an open file, locks of the process keep others from checkpointing."""
     lack(monkeypatch)
     async with SQLiteLedger(path) as ledger:
         await ledger.opt_out("15551234888")
@@ -87,7 +87,7 @@ async def test_without_locks_of_an_open_file_those_of_a_process_are_taken(
 async def test_without_any_a_ledger_can_be_used(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Windows: a log that another program brought into the file is begun anew."""
+    """Without any such locks a ledger works, and begins a new log after a checkpoint."""
     no_such_locks(monkeypatch)
     monkeypatch.setattr(sqlite_locks, "fcntl", None)
     for module in (write_ahead_log, outside_changes):
@@ -102,7 +102,7 @@ async def test_without_any_a_ledger_can_be_used(
 
 @contextmanager
 def bringing_its_log_in(path: Path) -> Iterator[None]:
-    """Have the lock of a program that does so."""
+    """Hold the lock of a program that checkpoints."""
     with closing(sqlite3.connect(path)) as other:
         other.execute("SELECT count(*) FROM messages").fetchone()
         with beside(path, "-shm").open("r+b") as index:
@@ -114,7 +114,7 @@ def bringing_its_log_in(path: Path) -> Iterator[None]:
 async def test_a_program_that_brings_the_log_in_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A moment; then it is said."""
+    """Opening waits a moment for a program that checkpoints, and then raises LedgerError."""
     async with SQLiteLedger(path):
         pass
     waited: list[float] = []
@@ -132,7 +132,7 @@ async def test_a_program_that_brings_the_log_in_is_waited_for(
 async def test_an_index_that_a_killed_program_left_half_written_is_made_anew(
     path: Path, recorded: int
 ) -> None:
-    """SQLite locks checkpoints for that, and gives up after some seconds where it cannot."""
+    """SQLite can rebuild a log index that a killed program left half written."""
 
     class Torn:
         def __init__(self, path: str) -> None:
@@ -188,7 +188,7 @@ anyio.run(main)
 
 @pytest.mark.slow
 def test_a_child_that_outlives_its_parent_is_in_nobodys_way(path: Path) -> None:
-    """The ledger can be opened, and its log brought into it at the end."""
+    """A forked child that outlives its parent does not keep the ledger from opening."""
     command = [sys.executable, "-c", LEAVING, str(path)]
     with subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.PIPE, text=True, start_new_session=True

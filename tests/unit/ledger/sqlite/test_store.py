@@ -1,4 +1,4 @@
-"""What the tables in SQLite keep, and by how many statements."""
+"""What the SQLite tables keep, and by how many statements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skycore_async.ledger.sqlite.store import SQLiteStore
 
 
 def test_the_number_of_a_submission_is_noted_once_one_is_told() -> None:
-    """The first notification may lack a number; the first number that comes is kept for good."""
+    """A submission keeps the first recipient number that a notification names."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         store = SQLiteStore(connection)
@@ -29,7 +29,7 @@ def test_the_number_of_a_submission_is_noted_once_one_is_told() -> None:
 
 
 def test_what_is_usual_is_written_without_being_read() -> None:
-    """An outcome that accepts a message is one statement over `messages`, and no SELECT."""
+    """An accepted outcome is written without a SELECT on `messages`."""
     said: list[str] = []
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
@@ -50,7 +50,7 @@ def test_what_is_usual_is_written_without_being_read() -> None:
 
 @pytest.mark.parametrize("name", ["5551234567", "05551234567"])
 def test_a_name_within_the_country_counts_from_when_it_is_said(name: str) -> None:
-    """It counts after messages were begun without one, and for a store that is opened after it."""
+    """An opt-out of a number without country code counts for messages begun after it."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         store = SQLiteStore(connection)
@@ -64,7 +64,7 @@ def test_a_name_within_the_country_counts_from_when_it_is_said(name: str) -> Non
 
 
 def test_what_writes_many_rows_does_not_copy_the_pages_before() -> None:
-    """Each statement over rows that writes says OR FAIL, as a group is rolled back as a whole."""
+    """Each statement that writes many rows says OR FAIL, so that SQLite copies no pages."""
     writing = re.compile(r"(?<!DO )\b(?:INSERT|UPDATE)\b(?: OR FAIL)?")
     said = {
         name: writing.findall(text)

@@ -1,4 +1,4 @@
-"""The list of who may not be sent to, as a program of one's own shares it."""
+"""The shared list of opt-outs, used by a program of the user's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Name a directory for what is the user's."""
+    """Name a directory for the user's data."""
     home = tmp_path / "user"
     monkeypatch.setenv(ENVIRONMENT, str(home))
     monkeypatch.delenv(LIST_ENVIRONMENT, raising=False)
@@ -60,18 +60,18 @@ def the_commands_list() -> OptOutList:
 
 
 def opt_out(shared: OptOutList, number: str) -> None:
-    """Do what `skycore opt-outs add` does."""
+    """Add an opt-out, as `skycore opt-outs add` does."""
     shared.tell([OptOut(number=number, out=True, at=time.time(), stamped=False)])
 
 
 @pytest.mark.parametrize("path", [":memory:", "file:list.db", "file:///srv/list.db"])
-def test_what_is_no_path_to_sqlite_is_refused(
+def test_sqlite_special_names_are_refused_as_paths(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     path: str,
 ) -> None:
-    """It would be a file of that name below this directory, and from another one another list."""
+    """`:memory:` and `file:` texts are refused as paths of a list; a Path is a file."""
     monkeypatch.chdir(tmp_path)
     said = "a file of that very name.* 'none' shares none"
     with pytest.raises(ConfigurationError, match=said):
@@ -85,7 +85,7 @@ def test_what_is_no_path_to_sqlite_is_refused(
 
 
 async def test_it_shares_the_list_of_the_commands(ledger: MemoryLedger | SQLiteLedger) -> None:
-    """Who is on it is refused, and who says STOP is on it for `skycore bulk` afterwards."""
+    """A program refuses numbers on the commands' list, and a STOP goes onto that list."""
     shared = the_commands_list()
     opt_out(shared, ANN)
     transport = StubTransport()
@@ -99,7 +99,7 @@ async def test_it_shares_the_list_of_the_commands(ledger: MemoryLedger | SQLiteL
 
 
 async def test_the_list_knows_it_by_the_name_that_commands_have_for_it(tmp_path: Path) -> None:
-    """Else a command that opens the same ledger would hear old words of the list again."""
+    """A program's ledger has the same name on the list as for the commands."""
     shared, path = the_commands_list(), tmp_path / "service.db"
     opt_out(shared, ANN)
     async with SQLiteLedger(path) as ledger, share_opt_outs(ledger):
@@ -114,7 +114,7 @@ async def test_another_list_can_be_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A path, or SKYCORE_OPT_OUTS; then the user's own is not looked at."""
+    """A path or SKYCORE_OPT_OUTS names another list, which is used instead of the user's own."""
     other = tmp_path / "other.db"
     opt_out(OptOutList(other), BO)
     opt_out(the_commands_list(), ANN)
@@ -126,10 +126,10 @@ async def test_another_list_can_be_named(
 
 
 @pytest.mark.parametrize("variable", ["SKYCORE_HOME", LIST_ENVIRONMENT])
-async def test_a_list_that_is_another_in_each_directory_is_refused(
+async def test_a_relative_path_in_the_environment_is_refused(
     ledger: MemoryLedger | SQLiteLedger, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """Services that are started from two places would not heed each other's STOP."""
+    """A relative path in SKYCORE_HOME or SKYCORE_OPT_OUTS is refused."""
     monkeypatch.setenv(variable, "somewhere")
     with pytest.raises(ConfigurationError, match=f"{variable}: it is not an absolute path"):
         share_opt_outs(ledger)
@@ -139,7 +139,7 @@ async def test_a_list_that_is_another_in_each_directory_is_refused(
 async def test_a_user_without_a_home_is_told_what_to_set(
     ledger: MemoryLedger | SQLiteLedger, monkeypatch: pytest.MonkeyPatch, below: str | None
 ) -> None:
-    """As one that is a number alone, in whichever way a version of the library says so."""
+    """A user without a home directory gets an error that says to set SKYCORE_HOME."""
 
     def data_path(*_: object, **__: object) -> Path:
         if below is None:
@@ -155,17 +155,17 @@ async def test_a_user_without_a_home_is_told_what_to_set(
 async def test_none_is_shared_where_that_is_said(
     ledger: MemoryLedger | SQLiteLedger, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`none` does without, as for the commands, and makes no list."""
+    """SKYCORE_OPT_OUTS=none shares no list and makes none."""
     monkeypatch.setenv(LIST_ENVIRONMENT, NONE)
     async with share_opt_outs(ledger):
         await ledger.opt_out(ANN)
     assert not home.exists()  # noqa: ASYNC240
 
 
-async def test_a_list_that_is_none_is_told_before_anything_is_sent(
+async def test_a_file_that_is_no_list_is_an_error_before_anything_is_sent(
     ledger: MemoryLedger | SQLiteLedger, tmp_path: Path
 ) -> None:
-    """With its path, and with how another is named."""
+    """A file that is no list is an error, with its path and how to name another list."""
     path = tmp_path / "promo.csv"
     path.write_text("to\n")
     with pytest.raises(LedgerError, match=r"promo\.csv.*SKYCORE_OPT_OUTS names another list"):
@@ -176,7 +176,7 @@ async def test_a_list_that_is_none_is_told_before_anything_is_sent(
 async def test_where_programs_keep_their_data_is_known_by_an_extra(
     ledger: MemoryLedger | SQLiteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is needed where no directory is named alone, and the error says how to get it."""
+    """Without a named directory the extra `cli` is needed, and the error says so."""
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     async with share_opt_outs(ledger):
         pass
@@ -188,7 +188,7 @@ async def test_where_programs_keep_their_data_is_known_by_an_extra(
 def test_without_a_directory_it_is_where_programs_keep_their_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The user's own, under the name of the command."""
+    """By default the list is in the user's data directory, under `skycore`."""
     monkeypatch.delenv(ENVIRONMENT)
     path = user_file("opt-outs.db")
     assert path == platformdirs.user_data_path("skycore", appauthor=False) / "opt-outs.db"

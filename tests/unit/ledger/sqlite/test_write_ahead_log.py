@@ -1,4 +1,4 @@
-"""A file and its log: kept together, kept short, and where they were opened."""
+"""A ledger's file and its write-ahead log: kept together, kept short, kept in place."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def state_of_file(path: Path) -> FileState:
 
 
 def is_incomplete(path: Path) -> bool:
-    """Return whether a file says that it is nothing without its log."""
+    """Return whether a file says that it needs its log."""
     content = path.read_bytes()
     return needed_log(content[:FILE_HEADER], len(content), content[-TAIL:]) is not None
 
@@ -68,7 +68,7 @@ async def states(path: Path) -> dict[str, MessageState]:
 
 
 async def refused(path: Path, said: str) -> None:
-    """Neither opening nor looking takes it, and not a byte is changed."""
+    """Check that opening and looking are refused, and that no byte changes."""
     before = {one.name: one.read_bytes() for one in path.parent.iterdir()}
     for _ in range(2):
         with pytest.raises(LedgerError, match=said) as caught:
@@ -84,7 +84,7 @@ async def refused(path: Path, said: str) -> None:
 
 
 def killed(path: Path, *keys: str) -> None:
-    """Leave a ledger in which these messages were begun by a process that was killed."""
+    """Begin these messages in a process that is then killed."""
     with owner(path) as process:
         for key in keys:
             tell(process, key)
@@ -95,7 +95,7 @@ def killed(path: Path, *keys: str) -> None:
 
 
 async def test_a_file_without_its_log_is_refused_until_that_is_brought(path: Path) -> None:
-    """As one that is copied alone, bound alone into a container, or restored alone."""
+    """A file that needs its log is refused until the log is beside it."""
     killed(path, "a", "b")
     copy = elsewhere(path)
     shutil.copy(path, copy)
@@ -107,7 +107,7 @@ async def test_a_file_without_its_log_is_refused_until_that_is_brought(path: Pat
 
 
 async def test_a_copy_of_the_file_alone_while_it_is_open_is_refused(path: Path) -> None:
-    """At any time once something was recorded: nobody can tell what comes."""
+    """A copy of an open ledger's file without its log is refused."""
     copies = []
     async with SQLiteLedger(path) as ledger:
         for number in range(3):
@@ -136,7 +136,7 @@ def by_vacuum(path: Path, copy: Path) -> None:
 async def test_a_backup_by_sqlite_is_a_ledger(
     path: Path, back_up: Callable[[Path, Path], None]
 ) -> None:
-    """It has all that was in the log, and says so."""
+    """SQLite's own backup has all that was in the log, and opens."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         back_up(path, elsewhere(path))
@@ -146,8 +146,8 @@ async def test_a_backup_by_sqlite_is_a_ledger(
 
 
 @pytest.mark.slow
-async def test_another_program_may_bring_the_log_into_the_file(path: Path) -> None:
-    """As SQLite's own shell does where it is the last to close a ledger that was left."""
+async def test_another_program_may_checkpoint_a_killed_processs_ledger(path: Path) -> None:
+    """A ledger whose log another program checkpointed after a crash opens."""
     killed(path, "a")
     assert is_incomplete(path)
     with closing(sqlite3.connect(path)) as shell:
@@ -161,7 +161,7 @@ async def test_another_program_may_bring_the_log_into_the_file(path: Path) -> No
 
 
 async def test_the_log_of_another_ledger_is_refused(path: Path) -> None:
-    """SQLite would take its pages for those of this file."""
+    """The log of another ledger is refused."""
     other = elsewhere(path)
     killed(path, "a")
     killed(other, "b")
@@ -171,7 +171,7 @@ async def test_the_log_of_another_ledger_is_refused(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_log_of_an_earlier_or_later_time_is_refused(path: Path) -> None:
-    """Of the same ledger, opened twice meanwhile, and in either direction."""
+    """The log of an earlier or later time of the same ledger is refused."""
     killed(path, "a")
     before = elsewhere(path)
     shutil.copy(path, before)
@@ -188,7 +188,7 @@ async def test_the_log_of_an_earlier_or_later_time_is_refused(path: Path) -> Non
 
 
 async def test_the_log_that_a_backup_left_behind_is_refused(path: Path) -> None:
-    """A file that was closed in order has no log but of its own next opening."""
+    """A restored file is refused beside the log of the ledger that it replaced."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
     backup = elsewhere(path)
@@ -221,7 +221,7 @@ def vacuumed(path: Path, copy: Path) -> None:
 async def test_a_backup_beside_a_log_of_the_ledger_is_refused_or_right(
     path: Path, back_up: Callable[[Path, Path], None], is_later: bool
 ) -> None:
-    """Right is only one that has the pages of the file which that log goes on from."""
+    """A backup beside the ledger's log opens only if its pages are those the log goes on from."""
     crashed = elsewhere(path).with_name("crashed.db")
     async with SQLiteLedger(path, connect=with_pages(40)) as ledger:
         await ledger.begin(intent("a"))
@@ -241,7 +241,7 @@ async def test_a_backup_beside_a_log_of_the_ledger_is_refused_or_right(
 
 @pytest.mark.slow
 async def test_a_copy_from_before_it_was_vacuumed_is_refused(path: Path) -> None:
-    """The ledger recorded nothing in between, and its log goes on from other pages."""
+    """A copy from before a VACUUM is refused beside a log from after it."""
     async with SQLiteLedger(path) as ledger:
         for number in range(100):
             await ledger.begin(intent(str(number)))
@@ -254,7 +254,7 @@ async def test_a_copy_from_before_it_was_vacuumed_is_refused(path: Path) -> None
 
 
 async def test_a_copy_of_a_closed_ledger_goes_on_with_the_log_that_began_then(path: Path) -> None:
-    """It is the file that the log was begun for."""
+    """A copy of a closed ledger opens with the log that began from the same state."""
     killed(path, "a")
     assert set(await states(path)) == {"a"}
     shutil.copy(path, elsewhere(path))
@@ -265,7 +265,7 @@ async def test_a_copy_of_a_closed_ledger_goes_on_with_the_log_that_began_then(pa
 
 @pytest.mark.parametrize("is_empty", [False, True])
 async def test_a_log_without_its_file_is_no_new_ledger(path: Path, is_empty: bool) -> None:
-    """SQLite would remove it, and the file that was put elsewhere would be nothing without it."""
+    """A log whose file is missing or empty is refused, and no new ledger is made."""
     killed(path, "a")
     moved(path)
     if is_empty:
@@ -315,7 +315,7 @@ def log_replaced(path: Path) -> None:
 async def test_nothing_is_recorded_in_a_file_that_is_not_in_its_place(
     path: Path, change: Callable[[Path], None]
 ) -> None:
-    """Whoever opens the ledger next would not find it, and send it again."""
+    """An open ledger whose file or log was moved, removed or replaced begins nothing."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         change(path)
@@ -325,7 +325,7 @@ async def test_nothing_is_recorded_in_a_file_that_is_not_in_its_place(
 
 
 async def test_a_ledger_goes_on_when_its_file_is_back_in_its_place(path: Path) -> None:
-    """Where nothing else was put there meanwhile."""
+    """An open ledger goes on once its moved file is back."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         moved(path)
@@ -336,8 +336,8 @@ async def test_a_ledger_goes_on_when_its_file_is_back_in_its_place(path: Path) -
     assert await states(path) == {"a": S.ACCEPTED}
 
 
-async def test_what_was_committed_while_it_was_moved_is_not_acknowledged(path: Path) -> None:
-    """The move may come between the look at its place and the end of the transaction."""
+async def test_a_file_moved_during_a_commit_is_an_error_for_the_caller(path: Path) -> None:
+    """A file moved during a commit is a LedgerError for the caller who waits for it."""
 
     class Moving:
         def __init__(self, path: str) -> None:
@@ -362,10 +362,10 @@ async def test_what_was_committed_while_it_was_moved_is_not_acknowledged(path: P
             await ledger.begin(intent("a"))
 
 
-async def test_what_was_committed_and_is_not_acknowledged_is_taken_back(
+async def test_a_begin_that_was_committed_but_raised_is_undone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller sends nothing: the key is not under way, and can be begun, and ended, once."""
+    """A begin that was committed but raised is undone, and its key can be begun again."""
     fails = True
 
     def look_after(log: WriteAheadLog) -> None:
@@ -393,7 +393,7 @@ async def test_what_was_committed_and_is_not_acknowledged_is_taken_back(
 async def test_closing_one_that_was_moved_takes_nothing_from_another_in_its_place(
     path: Path,
 ) -> None:
-    """SQLite would remove the log by its name, which is another ledger's by now."""
+    """Closing a moved ledger does not remove the log of a new ledger of its name."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         path.parent.rename(path.parent.with_name("moved"))
@@ -410,7 +410,7 @@ async def test_closing_one_that_was_moved_takes_nothing_from_another_in_its_plac
 async def test_a_relative_name_means_the_same_file_for_as_long_as_it_is_open(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the working directory becomes."""
+    """A ledger opened by a relative path stays the same file when the directory changes."""
     monkeypatch.chdir(path.parent)
     async with SQLiteLedger(path.name) as ledger:
         monkeypatch.chdir(path.parent.parent)
@@ -432,7 +432,7 @@ def with_pages(count: int) -> Callable[[str], Any]:
 
 @pytest.mark.slow
 async def test_the_log_is_kept_short(path: Path) -> None:
-    """It begins anew, each time as the next generation, and the file always says so."""
+    """The log begins anew when it is full, each time with a new generation."""
     generations = set()
     async with SQLiteLedger(path, connect=with_pages(20)) as ledger:
         for number in range(200):
@@ -449,7 +449,7 @@ async def test_the_log_is_kept_short(path: Path) -> None:
 async def test_an_onlooker_keeps_the_log_from_beginning_anew_and_nobody_waits(
     path: Path,
 ) -> None:
-    """It grows for as long as one reads it, the file says that it is incomplete, and no longer."""
+    """A long read lets the log grow but blocks nobody, and the log is reused afterwards."""
     async with SQLiteLedger(path, connect=with_pages(20)) as ledger:
         await ledger.begin(intent("first"))
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -476,14 +476,14 @@ async def test_an_onlooker_keeps_the_log_from_beginning_anew_and_nobody_waits(
 
 @pytest.fixture
 def elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no locks of an open file, so that the others in this process may do as they like."""
+    """Simulate a system without locks of an open file, so that other programs may checkpoint."""
     monkeypatch.setattr(sqlite_locks, "_OF_OPEN_FILE", None)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="where other programs are not kept from it")
 async def test_no_other_program_brings_the_log_of_an_open_ledger_into_its_file(path: Path) -> None:
-    """A checkpoint does nothing, and so does the end of a program; all can be read meanwhile."""
+    """Another program can read an open ledger, but cannot checkpoint its log."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         with shell(path) as other, shell(path) as reader:
@@ -502,7 +502,7 @@ async def test_no_other_program_brings_the_log_of_an_open_ledger_into_its_file(p
 
 @pytest.mark.usefixtures("elsewhere_than_on_linux")
 async def test_a_log_that_another_program_began_anew_is_begun_anew_again(path: Path) -> None:
-    """It brought all into the file, and wrote: what comes after is ours again."""
+    """A ledger begins a new log after another program restarted the log and wrote to it."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -519,7 +519,7 @@ async def test_a_log_that_another_program_began_anew_is_begun_anew_again(path: P
 
 @pytest.mark.usefixtures("elsewhere_than_on_linux")
 async def test_a_log_that_cannot_be_begun_anew_again_goes_on(path: Path) -> None:
-    """It is of no generation, and the file says that it needs it, also after a crash."""
+    """A log that a reader keeps from restarting is used on, and the file says that it needs it."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
         with (
@@ -545,7 +545,7 @@ async def test_a_log_that_cannot_be_begun_anew_again_goes_on(path: Path) -> None
 async def test_a_ledger_whose_log_an_onlooker_kept_can_be_closed_and_opened(
     path: Path, pages: int, more: int
 ) -> None:
-    """All of the log is in the file, and SQLite would not bring its first page there again."""
+    """A ledger whose log was kept by readers closes without log and opens again."""
     async with SQLiteLedger(path, connect=with_pages(pages)) as ledger:
         await ledger.begin(intent("a"))
         for number in range(10):
@@ -567,7 +567,7 @@ async def test_a_ledger_whose_log_an_onlooker_kept_can_be_closed_and_opened(
 async def test_a_log_that_another_program_brought_into_the_file_is_marked_again(
     path: Path, recorded: int
 ) -> None:
-    """When there is more in it, or it is left behind; and whoever closes it last completes it."""
+    """A file whose log another program checkpointed is marked again by the next write."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with SQLiteLedger(path) as ledger:
             await ledger.begin(intent("a"))
@@ -586,7 +586,7 @@ async def test_a_log_that_another_program_brought_into_the_file_is_marked_again(
 
 
 async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
-    """Where an onlooker is there when it is closed, the log stays, and so does the mark."""
+    """A ledger closed while it is being read keeps its log and says that it needs it."""
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         async with SQLiteLedger(path) as ledger:
             await ledger.begin(intent("a"))
@@ -603,7 +603,7 @@ async def test_one_that_is_left_with_a_log_is_marked_so(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_an_onlooker_at_what_a_crash_left_is_not_in_the_way(path: Path) -> None:
-    """The log that is there goes on, and the file says that it needs it."""
+    """A reader of a killed process's ledger does not keep it from opening."""
     killed(path, "a")
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -615,7 +615,7 @@ async def test_an_onlooker_at_what_a_crash_left_is_not_in_the_way(path: Path) ->
 
 
 async def test_one_that_was_closed_after_an_onlooker_was_in_the_way_is_whole(path: Path) -> None:
-    """A part of the log was in the file when it was marked again, and all is when it is closed."""
+    """A ledger closed after readers were in the way is whole without its log."""
     async with SQLiteLedger(path, connect=with_pages(20)) as ledger:
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             for number in range(30):
@@ -648,7 +648,7 @@ class Failing:
 async def test_a_ledger_that_another_program_opens_as_it_is_closed_is_not_marked(
     path: Path,
 ) -> None:
-    """All is in the file, and the log beside it is not the ledger's."""
+    """A ledger that another program opens just after closing is not marked as incomplete."""
 
     class Closing(Failing):
         def __init__(self, path: str) -> None:
@@ -670,7 +670,7 @@ async def test_a_ledger_that_another_program_opens_as_it_is_closed_is_not_marked
 async def test_where_the_log_cannot_begin_anew_nothing_is_committed_until_it_can(
     path: Path, fails: str
 ) -> None:
-    """What was committed before is acknowledged; the next is an error, and goes on after it."""
+    """A log that cannot restart is a LedgerError for the next commit, until it can."""
     connections: list[Failing] = []
 
     def connecting(path: str) -> Failing:
@@ -695,8 +695,8 @@ async def test_where_the_log_cannot_begin_anew_nothing_is_committed_until_it_can
     assert set(await states(path)) == {*written, "last"}
 
 
-async def test_what_the_file_cannot_be_made_to_need_is_not_acknowledged(path: Path) -> None:
-    """All is in it, and its mark is cleared: what was copied now would be taken for whole."""
+async def test_a_file_that_cannot_be_marked_is_an_error_for_the_caller(path: Path) -> None:
+    """A commit after which the file cannot be marked as incomplete raises LedgerError."""
 
     class After(Failing):
         is_failing = False
@@ -728,7 +728,7 @@ async def test_what_the_file_cannot_be_made_to_need_is_not_acknowledged(path: Pa
 
 
 async def test_a_log_that_is_not_as_expected_is_refused(path: Path) -> None:
-    """Where SQLite, or what stands in for it, writes nothing into it."""
+    """A first commit that leaves no log raises LedgerError."""
 
     class Other(Failing):
         def execute(self, statement: str, values: Any = (), /) -> Any:
@@ -744,7 +744,7 @@ async def test_a_log_that_is_not_as_expected_is_refused(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_an_onlooker_at_a_file_of_an_earlier_version_is_not_in_the_way(path: Path) -> None:
-    """The log that is there is of no generation, and the file says that it needs it."""
+    """A reader of an earlier version's file does not keep it from opening."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
     with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
@@ -764,7 +764,7 @@ async def test_an_onlooker_at_a_file_of_an_earlier_version_is_not_in_the_way(pat
 
 
 async def test_what_another_program_writes_to_a_closed_ledger_is_in_the_way(path: Path) -> None:
-    """Until it has closed the file, and so brought its log into it."""
+    """A ledger that another program is writing to is refused until that program closes it."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
     with closing(sqlite3.connect(path, isolation_level=None)) as shell:
@@ -791,7 +791,7 @@ def write_and_be_killed(path: Path, *statements: str) -> None:
 async def test_what_another_program_left_behind_is_brought_in_as_the_error_says(
     path: Path, first: str
 ) -> None:
-    """A program that was killed closes nothing: who opens and closes the file does it instead."""
+    """A killed program's log is refused, and the advice in the error makes the ledger open."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
     write_and_be_killed(path, first, BY_HAND)
@@ -806,7 +806,7 @@ async def test_what_another_program_left_behind_is_brought_in_as_the_error_says(
 
 
 async def test_what_another_program_wrote_after_a_crash_is_kept(path: Path) -> None:
-    """It went on with the log that the crash had left."""
+    """What another program wrote into a killed process's log is kept."""
     killed(path, "a")
     write_and_be_killed(path, "CREATE TABLE mine (x)", BY_HAND)
     async with SQLiteLedger(path) as ledger:
