@@ -928,6 +928,16 @@ def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--sample", "1", "--to", "15551234888")])
+def test_no_text_goes_out_garbled(simulator: Simulator, options: tuple[str, ...]) -> None:
+    """One line in another encoding, and the names of all others would have been other ones."""
+    Path("promo.csv").write_bytes("to,name\n15551234889,Zoë\n15551234890,Ren".encode() + b"\xe9e")
+    done = run("promo.csv", "--text", "Hi {name}", "--yes", *options)
+    assert (done.exit_code, simulator.requests) == (Exit.USAGE, 0)
+    assert "promo.csv: line 3 is not UTF-8, and line 2 is" in done.stderr
+
+
+@pytest.mark.slow
 def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
     """`-` needs a campaign, since it has no name of its own; bytes are as in a file."""
     args = ("-", "--text", "Hi {name}", "--yes", "--json")

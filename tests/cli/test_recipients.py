@@ -63,6 +63,21 @@ def test_a_sheet_is_read_as_excel_writes_it(content: bytes, said: str) -> None:
     assert [list(row.values) for row in read.rows()] == ROWS
 
 
+@pytest.mark.parametrize(
+    "broken", ["15551234890,Renée\n".encode("latin-1"), "15551234890,Ren\u00e9".encode()[:-1]]
+)
+def test_a_file_that_lines_of_two_encodings_are_in_garbles_no_text(broken: bytes) -> None:
+    """As of two files joined, or cut in a character: read in either, names would be others."""
+    read = sheet("to,name\n15551234888,Bo\n15551234889,Zoë\n".encode() + broken)
+    with pytest.raises(
+        SheetError, match="line 4 is not UTF-8, and line 3 is: read in one encoding"
+    ):
+        read.check_texts()
+    assert read.form == "Windows-1252, as line 4 is not UTF-8, commas"  # for numbers alone
+    sheet(b"to,name\n15551234888,Bo\n" + broken).check_texts()
+    sheet(PEOPLE.encode()).check_texts()
+
+
 def test_a_sheet_can_be_read_again_and_again() -> None:
     """The second reading gives what the first gave, even where the first was broken off."""
     read = sheet(PEOPLE.encode())

@@ -86,6 +86,7 @@ def opened_sheet(options: BulkOptions) -> Iterator[tuple[Sheet, RowReader]]:
     """Yield the sheet in a copy of the recipients' file, and the reader that judges its rows."""
     with copied(options.csv) as file:
         sheet = Sheet(file, name_of(options.csv))
+        sheet.check_texts()
         yield sheet, RowReader(sheet.header, _row_options(options, sheet))
 
 

@@ -7,7 +7,8 @@ so a million take no more memory than one.
 Rules:
 
 * A byte order mark decides the encoding.  Without one the file is read as UTF-8 if all of it is
-  valid, else as Windows-1252, and the user is told of that guess.
+  valid, else as Windows-1252, and the user is told of that guess.  Where that guess would garble
+  lines that are UTF-8, texts are not read at all.
 * Where a file could be read in two ways, it is refused with the line: a quote that is never closed
   would swallow every recipient after it.
 * A line number is that of the line on which a row begins, as an editor shows it.
@@ -23,6 +24,7 @@ import io
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import BinaryIO, Final, NamedTuple
 
 import attrs
@@ -144,10 +146,14 @@ def _listed(names: Sequence[str]) -> str:
 
 @attrs.frozen(kw_only=True)
 class SheetEncoding:
-    """The codec of a file, and its `name` for people, which says if it is a guess."""
+    """The codec of a file, and its `name` for people, which says if it is a guess.
+
+    The guess is made because of a `wrong` line, which is not UTF-8.
+    """
 
     codec: str
     name: str
+    wrong: int | None = None
 
 
 def encoding_of(file: BinaryIO) -> SheetEncoding:
@@ -167,7 +173,8 @@ def encoding_of(file: BinaryIO) -> SheetEncoding:
     if wrong is None:
         return SheetEncoding(codec=codec, name=name)
     if marked is None and _first_wrong_line(file, "cp1252") is None:
-        return SheetEncoding(codec="cp1252", name=f"Windows-1252, as line {wrong} is not UTF-8")
+        name = f"Windows-1252, as line {wrong} is not UTF-8"
+        return SheetEncoding(codec="cp1252", name=name, wrong=wrong)
     raise SheetError(f"line {wrong} is not {name}: save the file as `CSV UTF-8`")
 
 
@@ -182,6 +189,17 @@ def _first_wrong_line(file: BinaryIO, codec: str) -> int | None:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         return line + error.object[: error.start].count(b"\n")
+    return None
+
+
+def _first_line_in_utf8(file: BinaryIO) -> int | None:
+    """Return the first line that is UTF-8 and not ASCII, None where there is none."""
+    file.seek(0)
+    for number, line in enumerate(file, 1):
+        if not line.isascii():
+            with suppress(UnicodeDecodeError):
+                line.decode()
+                return number
     return None
 
 
@@ -217,6 +235,18 @@ class Sheet:
         """Describe the encoding and the delimiter."""
         delimited = _DELIMITERS.get(self.delimiter, f"delimiter {self.delimiter!r}")
         return f"{self.encoding.name}, {delimited}"
+
+    def check_texts(self) -> None:
+        """Raise SheetError where lines seem to have several encodings, so that texts are garbled.
+
+        A file is such that was joined of two, or in which a program cut a character in two.
+        """
+        wrong = self.encoding.wrong
+        if wrong is not None and (right := _first_line_in_utf8(self._file)) is not None:
+            raise SheetError(
+                f"line {wrong} is not UTF-8, and line {right} is: read in one encoding, some texts"
+                " would go out garbled. Mend these lines, or save the file as `CSV UTF-8`"
+            )
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows below the header, from the first, without blank lines.
