@@ -928,6 +928,17 @@ def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+def test_a_formula_that_failed_is_no_key(simulator: Simulator) -> None:
+    """Once it is mended, the row has another key, under which it would be sent once more."""
+    content = "to,name,key\n15551234889,Ann,17\n15551234890,Bo,#N/A\n"
+    recipients(content)
+    assert send()["left_out"]["not valid"] == 1
+    recipients(content.replace("#N/A", "18"))
+    assert send()["accepted"] == 1
+    assert numbers(simulator) == ["15551234889", "15551234890"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--sample", "1", "--to", "15551234888")])
 def test_no_text_goes_out_garbled(simulator: Simulator, options: tuple[str, ...]) -> None:
     """One line in another encoding, and the names of all others would have been other ones."""

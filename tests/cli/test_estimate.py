@@ -287,6 +287,30 @@ def test_what_is_kept_takes_little_memory() -> None:
             RejectionKind.INCOMPLETE,
             "no value for 'text'",
         ),
+        (
+            "to,name\n15551234888,#N/A\n",
+            {},
+            RejectionKind.INCOMPLETE,
+            "no value for 'name', which shows #N/A",
+        ),
+        (
+            "to,name,code\n15551234888,,#¿NOMBRE? \n",
+            {"text": "{name}{code}"},
+            RejectionKind.INCOMPLETE,
+            "no value for 'name', 'code', which shows #¿NOMBRE?",
+        ),
+        (
+            "to,name,key\n15551234888,a,#BEZUG!\n",
+            {},
+            RejectionKind.INVALID,
+            "no value for 'key', which shows #BEZUG!",
+        ),
+        (
+            "to,name,from\n15551234888,a,Err:502\n",
+            {},
+            RejectionKind.INVALID,
+            "no value for 'from', which shows Err:502",
+        ),
         ("to,name\n15551234888,a,b\n", {}, RejectionKind.INVALID, "it has 3 values for 2 columns"),
         ("to,name\n15551234888,\x07\n", {}, RejectionKind.INVALID, "U+0007"),
         ("to,name\n15551234888,a\n", {"from_": None}, RejectionKind.INVALID, "no short code"),
@@ -305,6 +329,18 @@ def test_a_row_that_is_no_message_says_why(
     ((_, found, reason),) = reasons(content, **{"text": "Hi {name}", **options})
     assert found is kind
     assert said in reason
+
+
+def test_a_failed_formula_alone_is_no_value() -> None:
+    """What people write so is theirs, and columns that nothing is made of may fail."""
+    content = "to,name,other\n15551234888,#1,#N/A\n15551234889,#SALE!,\n15551234890,Erroll,\n"
+    assert [one.message.text for one in message_rows(content, text="{name}")] == [
+        "#1",
+        "#SALE!",
+        "Erroll",
+    ]
+    ((_, kind, _),) = reasons("to,key\n#REF!,#REF!\n")
+    assert kind is RejectionKind.INVALID
 
 
 def test_a_row_that_was_in_doubt_is_sent_again_on_a_word_alone() -> None:

@@ -12,6 +12,7 @@ Rules:
   the ledger knows by now that it was not sent (`lookup`).
 * A row that a file of rejects calls sent already is a duplicate.  A row that it calls a duplicate
   stays one until its number or key is changed: the row that it repeats may be in another file.
+* A cell that shows a failed formula, as #N/A, has no value: as a key it is another once mended.
 * A message's key is the campaign and the number, unless a column has keys.  So the same campaign
   goes on when it is run again, and another campaign begins anew.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -32,6 +33,7 @@ from ...protocol.numbers import NumberReader, is_international, number
 from ...protocol.requests import resolve
 from ...protocol.segments import segment_count
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
+from ..ui.spreadsheet_cells import is_failed
 from .duplicates import FirstLines
 from .recipients import (
     FROM_COLUMNS,
@@ -234,22 +236,27 @@ class RowReader:
             many = f"{len(values)} values for {self._width} columns"
             reason = f"it has {many}: quote a value that has the delimiter in it"
             return RejectionKind.INVALID, reason
-        for place in self._needed:
-            if not values[place].strip():
-                return RejectionKind.INCOMPLETE, f"no value for {self._lacking(values)}"
+        if lacking := [at for at in self._needed if _has_no_value(values[at])]:
+            return RejectionKind.INCOMPLETE, f"no value for {self._named(lacking, values)}"
+        if failed := [
+            at for at in (self._key, self._from) if at is not None and is_failed(values[at])
+        ]:
+            return RejectionKind.INVALID, f"no value for {self._named(failed, values)}"
         if before.startswith(ALREADY_SENT):
             return RejectionKind.DUPLICATE, before
         return None
 
-    def _lacking(self, values: Sequence[str]) -> str:
+    def _named(self, places: Iterable[int], values: Sequence[str]) -> str:
+        """Name columns, with what they show in place of a value."""
+        shows = ((self._header.names[at], values[at].strip()) for at in places)
         return ", ".join(
-            repr(self._header.names[i]) for i in self._needed if not values[i].strip()
+            f"{name!r}" + f", which shows {cell}" * bool(cell) for name, cell in shows
         )
 
     def _key_of(self, values: Sequence[str]) -> str | None:
         """Return the key of the message that a row would be; None where it has no number."""
         if self._key is not None and (own_key := values[self._key].strip()):
-            return own_key
+            return None if is_failed(own_key) else own_key
         cell = values[self.to]
         to = _digits_of(cell, self._options.number_reader) or _digits_of(cell)
         return None if to is None else f"{self._options.campaign}:{to}"
@@ -288,6 +295,10 @@ def is_perhaps_american(digits: str, written: str) -> bool:
     """Return whether a number may be an American one, written without its country code."""
     is_long_enough = len(digits) == _AMERICAN and digits[0] >= "2"
     return is_long_enough and not is_international(written)
+
+
+def _has_no_value(cell: str) -> bool:
+    return not cell.strip() or is_failed(cell)
 
 
 def _too_long(text: str, most: int) -> str | None:
