@@ -117,6 +117,8 @@ def test_a_value_is_never_read_as_a_template() -> None:
     """Braces in a cell are text."""
     (row,) = message_rows("to,name\n15551234888,{to}\n", text="Hi {name}")
     assert row.message.text == "Hi {to}"
+    (row,) = message_rows("to,text\n15551234888,{a} {}{\n", text=None)
+    assert row.message.text == "{a} {}{"
 
 
 def test_a_row_is_a_message_under_the_key_of_its_campaign() -> None:
@@ -310,6 +312,12 @@ def test_what_is_kept_takes_little_memory() -> None:
             {},
             RejectionKind.INVALID,
             "no value for 'from', which shows Err:502",
+        ),
+        (
+            "to,name,text\n15551234888,Ann,{4} Hi { NAME }!\n",
+            {"text": None},
+            RejectionKind.INCOMPLETE,
+            "{ NAME } would go out as it stands: only --text fills it",
         ),
         ("to,name\n15551234888,a,b\n", {}, RejectionKind.INVALID, "it has 3 values for 2 columns"),
         ("to,name\n15551234888,\x07\n", {}, RejectionKind.INVALID, "U+0007"),

@@ -38,10 +38,10 @@ from ...runtime.private_files import write_privately
 from ...runtime.secret import Secret
 from ..bulk.files import copied, name_of
 from ..bulk.recipients import NUMBER_COLUMNS, Sheet, SheetError, shown_row
-from ..bulk.rows import is_perhaps_american
 from ..ui import confirm
 from ..ui.dsn import is_dsn
 from ..ui.ledger_target import ledger_target
+from ..ui.numbers import is_perhaps_american
 from ..ui.opt_out_list import list_of, shown
 from ..ui.output import STANDARD_OUTPUT, Exit, emit, fail, number_of, say
 from ..ui.times import iso_time, time_of

@@ -29,10 +29,11 @@ import attrs
 
 from ...errors import InvalidMessage
 from ...messages import SMS
-from ...protocol.numbers import NumberReader, is_international, number
+from ...protocol.numbers import NumberReader, number
 from ...protocol.requests import resolve
 from ...protocol.segments import segment_count
 from ..ui.marks import ALREADY_SENT, IN_DOUBT
+from ..ui.numbers import is_perhaps_american
 from ..ui.spreadsheet_cells import is_failed
 from .duplicates import FirstLines
 from .recipients import (
@@ -48,9 +49,8 @@ from .recipients import (
     SheetError,
     shown_row,
 )
-from .template import Template
+from .template import Template, unfilled
 
-_AMERICAN: Final = 10  # digits: an area code that begins with none of 0 and 1, and seven more
 _ROUNDED: Final = re.compile(r"\s*\+?[0-9](?:[.,][0-9]+)?E\+?[0-9]+\s*", re.IGNORECASE)
 
 
@@ -156,6 +156,7 @@ class RowReader:
         self._reason = header.names.index(REASON) if REASON in header.names else None
         self._template = self._made_template()
         self._needed = self._template.columns
+        self._own_text = self._needed[0] if options.text is None else None
         self._check_names()
         self._numbers = FirstLines()
         self._keys = FirstLines()
@@ -238,6 +239,8 @@ class RowReader:
             return RejectionKind.INVALID, reason
         if lacking := [at for at in self._needed if _has_no_value(values[at])]:
             return RejectionKind.INCOMPLETE, f"no value for {self._named(lacking, values)}"
+        if self._own_text is not None and (why := unfilled(values[self._own_text], self._header)):
+            return RejectionKind.INCOMPLETE, why
         if failed := [
             at for at in (self._key, self._from) if at is not None and is_failed(values[at])
         ]:
@@ -289,12 +292,6 @@ class RowReader:
             self._numbers.forget(digits)
             return _key_stands(key, first)
         return None
-
-
-def is_perhaps_american(digits: str, written: str) -> bool:
-    """Return whether a number may be an American one, written without its country code."""
-    is_long_enough = len(digits) == _AMERICAN and digits[0] >= "2"
-    return is_long_enough and not is_international(written)
 
 
 def _has_no_value(cell: str) -> bool:

@@ -1,4 +1,7 @@
-"""The template of `--text`: a text with the names of columns in braces."""
+"""The template of `--text`: a text with the names of columns in braces.
+
+A text in a column of its own is no template, but was perhaps meant as one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Final, Self
 from .recipients import Header, SheetError
 
 _PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
+_BRACED: Final = re.compile(r"\{[^{}]*\}")
 _DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
 
 
@@ -42,6 +46,13 @@ class Template:
         """Return the text with the values of a row in it."""
         text: str = self._format % self._values_of(values)
         return text
+
+
+def unfilled(text: str, header: Header) -> str | None:
+    """Return why a text in a column of its own was perhaps meant as a template; None if not."""
+    named = _BRACED.findall(text) if "{" in text else ()
+    first = next((name for name in named if header.has(name[1:-1])), None)
+    return None if first is None else f"{first} would go out as it stands: only --text fills it"
 
 
 def _no_values(_: Sequence[str]) -> tuple[()]:
