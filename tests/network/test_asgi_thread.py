@@ -48,7 +48,7 @@ def test_a_server_serves_while_the_context_is_open() -> None:
 
 @pytest.mark.slow
 def test_a_server_starts_again_and_leaves_no_thread() -> None:
-    """One server can be started and stopped time and again; stopping twice is nothing."""
+    """A server can be started and stopped repeatedly, and a second stop does nothing."""
     server = ServerThread(HELLO)
     for _ in range(3):
         with server:
@@ -59,7 +59,7 @@ def test_a_server_starts_again_and_leaves_no_thread() -> None:
 
 
 def test_a_server_has_no_address_before_it_runs() -> None:
-    """Asking for the address of a server that is not running is an error."""
+    """Asking a server for its address before it runs raises RuntimeError."""
     with pytest.raises(RuntimeError, match="not running"):
         _ = ServerThread(HELLO).url
 
@@ -73,7 +73,7 @@ def test_a_server_cannot_be_started_twice() -> None:
 
 
 def test_an_address_in_use_is_raised_to_the_caller() -> None:
-    """OSError comes from the start itself, and no thread is left."""
+    """Starting on a port in use raises OSError and leaves no thread."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=str(port)):
@@ -83,14 +83,14 @@ def test_an_address_in_use_is_raised_to_the_caller() -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_a_server_serves_on_ipv6() -> None:
-    """An IPv6 address stands in brackets in the URL."""
+    """A server on an IPv6 address has brackets in its URL."""
     with ServerThread(HELLO, host="::1") as server:
         assert server.url.startswith("http://[::1]:")
         assert get(server.url) == "hello"
 
 
 def test_no_part_of_an_answer_waits_to_be_acknowledged() -> None:
-    """Connections send at once: with Nagle's algorithm each answer would take 40 ms."""
+    """Connections are served without Nagle's algorithm, which would delay answers by 40 ms."""
     told: list[int] = []
 
     async def tell(request: Request) -> Response:
@@ -104,7 +104,7 @@ def test_no_part_of_an_answer_waits_to_be_acknowledged() -> None:
 
 
 def test_an_application_that_fails_to_start_is_raised_to_the_caller() -> None:
-    """The start raises, with the application's own error as its cause."""
+    """A failed start raises RuntimeError with the application's own error as its cause."""
 
     @contextlib.asynccontextmanager
     async def broken(_: Starlette) -> AsyncIterator[None]:
@@ -148,7 +148,7 @@ def slow_application(started: threading.Event, proceed: threading.Event) -> Star
 
 @pytest.mark.slow
 def test_stopping_lets_a_request_in_progress_end() -> None:
-    """Within the grace, what was begun is answered."""
+    """Stopping lets a request in progress be answered within the grace period."""
     started, proceed, texts = threading.Event(), threading.Event(), list[str]()
     server = ServerThread(slow_application(started, proceed), grace=30)
     server.start()
@@ -167,7 +167,7 @@ def test_stopping_lets_a_request_in_progress_end() -> None:
 
 
 def test_stopping_does_not_wait_longer_than_the_grace() -> None:
-    """After the grace the application sees a disconnect, and the client a reset."""
+    """After the grace period the application sees a disconnect, and the client a reset."""
     started, ended = threading.Event(), threading.Event()
 
     async def hang(request: Request) -> Response:
@@ -195,13 +195,13 @@ def test_stopping_does_not_wait_longer_than_the_grace() -> None:
 
 
 def test_only_a_served_request_has_a_transport() -> None:
-    """A scope from another server has no transport to give."""
+    """The scope of another server has no transport: KeyError."""
     with pytest.raises(KeyError):
         transport_of({"type": "http", "extensions": {}})
 
 
 def test_requests_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The server writes no access log, where the query string would be."""
+    """The server writes no access log, which would have the query string."""
     caplog.set_level(logging.DEBUG)
     with ServerThread(HELLO) as server:
         get(f"{server.url}/?api_key=secret")
@@ -210,7 +210,7 @@ def test_requests_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without uvicorn, the import says what to install."""
+    """Without uvicorn, the import error says what to install."""
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "skycore_async.simulator.asgi_thread")
     with pytest.raises(ImportError, match=r"pip install 'skycore-async\[server\]'"):
@@ -218,7 +218,7 @@ def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_missing_extra_keeps_what_was_missing() -> None:
-    """The error names the module, and keeps its name for programs."""
+    """The error of a missing extra names the missing module."""
     error = missing("server", ImportError("no", name="uvicorn"))
     assert str(error) == "uvicorn is not installed: pip install 'skycore-async[server]'"
     assert error.name == "uvicorn"

@@ -1,4 +1,4 @@
-"""Exchanges that are cancelled wherever they stand, over either transport of the package's own."""
+"""Exchanges that are cancelled at any point, over each of the package's own transports."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ECHOING: Script = (Read(), Reply(lambda request: answer(request.rpartition(b"\r\
 async def test_cancelling_a_scope_costs_no_other_message(
     kind: type[HttpxTransport | DirectTransport], turns: int
 ) -> None:
-    """Wherever an exchange stands when its scope is cancelled, the next one is answered."""
+    """After exchanges are cancelled by a scope at any point, the next message is answered."""
     transport = kind(verify=client_context())
     with FaultServer(ECHOING) as server:
         async with anyio.create_task_group() as tasks:
@@ -63,7 +63,7 @@ async def test_cancelling_a_scope_costs_no_other_message(
 async def test_cancelling_a_task_costs_no_other_message(
     kind: type[HttpxTransport | DirectTransport], turns: int
 ) -> None:
-    """The same for `Task.cancel()`, twice, so that it also meets the closing of a connection."""
+    """After `Task.cancel()`, even twice, the next message is answered."""
     transport = kind(verify=client_context())
     with FaultServer(ECHOING) as server:
         sends = [asyncio.ensure_future(post(transport, server.url)) for _ in range(2)]

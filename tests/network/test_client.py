@@ -56,7 +56,7 @@ KEPT_ALIVE = (*ANSWERED * 20, Hang())
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests from what the machine has set."""
+    """Remove the machine's own settings from the environment."""
     for name in ("SKYCORE_API_KEY", "SKYCORE_FROM", "SKYCORE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     for scheme in ("http", "https", "all", "no"):
@@ -64,7 +64,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"{scheme}_PROXY".upper(), raising=False)
 
 
-class Recording:
+class RecordingTransport:
     """A transport that keeps what it was given, and answers Success."""
 
     def __init__(self, body: bytes = SUCCESS) -> None:
@@ -97,8 +97,8 @@ async def send(client: SkycoreClient, **fields: Any) -> Accepted:
 # --- Over the wire ------------------------------------------------------------
 
 
-async def test_the_pages_example_over_post(open_client: OpenClient) -> None:
-    """The page's message goes out as its REQUEST in a form, and comes back Accepted."""
+async def test_the_api_pages_example_over_post(open_client: OpenClient) -> None:
+    """The example of the API's page goes out as REQUEST in a form, and is accepted."""
     with FaultServer(ANSWERED) as server:
         async with open_client(server.url) as client:
             accepted = await client.send_sms(
@@ -130,8 +130,8 @@ async def test_the_pages_example_over_post(open_client: OpenClient) -> None:
     assert elements(parse_qs(body.decode("ascii"))["xml"][0]) == elements(PAGE_REQUEST)
 
 
-async def test_the_pages_example_over_get(open_client: OpenClient) -> None:
-    """With `method="GET"` the page's URL goes out, character for character."""
+async def test_the_api_pages_example_over_get(open_client: OpenClient) -> None:
+    """With `method="GET"` the URL of the API's page goes out, character for character."""
     with FaultServer(ANSWERED) as server:
         async with open_client(server.url, method="GET") as client:
             await send(client, text="Hello Jerry, Greetings from Marc")
@@ -141,7 +141,7 @@ async def test_the_pages_example_over_get(open_client: OpenClient) -> None:
 
 
 async def test_no_cache_on_the_way_answers_a_get(open_client: OpenClient) -> None:
-    """It has the answer to a message that is alike, and would send none."""
+    """A GET forbids caches, which could answer an equal message without sending it."""
     with FaultServer(ANSWERED) as server:
         async with open_client(server.url, method="GET") as client:
             await send(client)
@@ -150,7 +150,7 @@ async def test_no_cache_on_the_way_answers_a_get(open_client: OpenClient) -> Non
 
 @pytest.mark.parametrize("answered", ANSWERS.values(), ids=ANSWERS)
 async def test_an_answer_means_the_same_over_sockets(answered: Answer) -> None:
-    """Each answer of the wire's table makes its outcome when a server gives it."""
+    """Each answer of the wire table has its outcome when a server gives it."""
     reply = answer(answered.body, status=f"{answered.status} Any", headers=answered.headers)
     outcome: Accepted | SkycoreError
     with FaultServer((Read(), Send(reply))) as server:
@@ -166,8 +166,8 @@ async def test_an_answer_means_the_same_over_sockets(answered: Answer) -> None:
 
 
 async def test_every_field_is_passed_on() -> None:
-    """What `send_sms` takes is what SMS has, and all of it but `key` goes out."""
-    transport = Recording()
+    """`send_sms` takes every field of SMS, and sends all of them but `key`."""
+    transport = RecordingTransport()
     async with (
         MemoryLedger() as ledger,
         SkycoreClient(api_key=KEY, transport=transport, ledger=ledger) as client,
@@ -208,8 +208,8 @@ async def test_every_field_is_passed_on() -> None:
 
 
 async def test_a_refused_message_reaches_no_transport() -> None:
-    """What is refused here is refused before anything is sent."""
-    transport = Recording()
+    """An invalid message reaches no transport."""
+    transport = RecordingTransport()
     async with SkycoreClient(
         api_key=KEY,
         from_="60856",
@@ -250,7 +250,7 @@ async def test_many_at_once_are_not_mixed_up(open_client: OpenClient) -> None:
 
 
 async def test_the_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SKYCORE_API_KEY, SKYCORE_FROM and SKYCORE_BASE_URL stand in for what is not given."""
+    """SKYCORE_API_KEY, SKYCORE_FROM and SKYCORE_BASE_URL replace settings not given."""
     with FaultServer(KEPT_ALIVE) as server:
         monkeypatch.setenv("SKYCORE_API_KEY", f" {KEY}\n")
         monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -263,11 +263,11 @@ async def test_the_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An argument is never overruled from outside."""
+    """An argument wins over the environment."""
     monkeypatch.setenv("SKYCORE_API_KEY", "of the environment")
     monkeypatch.setenv("SKYCORE_FROM", "1")
     monkeypatch.setenv("SKYCORE_BASE_URL", "http://environment.example/")
-    transport = Recording()
+    transport = RecordingTransport()
     async with SkycoreClient(
         api_key=KEY, from_="60856", base_url="http://given.example/", transport=transport
     ) as client:
@@ -277,8 +277,8 @@ async def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.Monke
 
 
 async def test_without_an_address_it_is_the_providers() -> None:
-    """The endpoint is the page's."""
-    transport = Recording()
+    """Without `base_url` the provider's endpoint is used."""
+    transport = RecordingTransport()
     async with SkycoreClient(api_key=KEY, from_="60856", transport=transport) as client:
         await send(client)
     assert transport.requests[0].url == urlsplit(PAGE_GET)._replace(query="").geturl()
@@ -337,9 +337,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"transport": httpx.AsyncHTTPTransport(verify=False)},
         "AsyncHTTPTransport is no Transport",
     ),
-    "a class for a transport": ({"transport": Recording}, "Recording is no Transport"),
+    "a class for a transport": (
+        {"transport": RecordingTransport},
+        "RecordingTransport is no Transport",
+    ),
     "two transports": (
-        {"transport": Recording(), "http_client": httpx.AsyncClient(verify=False)},  # noqa: S501
+        {"transport": RecordingTransport(), "http_client": httpx.AsyncClient(verify=False)},  # noqa: S501
         "not both",
     ),
     "synchronous client": ({"http_client": httpx.Client(verify=False)}, "AsyncClient"),  # noqa: S501
@@ -348,7 +351,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("settings", "text"), WRONG.values(), ids=WRONG)
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], text: str) -> None:
-    """What cannot work is a ConfigurationError at construction, which is a ValueError."""
+    """A setting that cannot work raises ConfigurationError, a ValueError, at construction."""
     with pytest.raises(ConfigurationError, match=text) as caught:
         SkycoreClient(**{"api_key": KEY, **settings})
     assert isinstance(caught.value, ValueError)
@@ -371,7 +374,7 @@ OPTIONS = (
 )
 def test_a_view_is_checked_too(settings: dict[str, Any], text: str) -> None:
     """`with_options` refuses what the constructor refuses, and takes no key from outside."""
-    client = SkycoreClient(api_key=KEY, transport=Recording())
+    client = SkycoreClient(api_key=KEY, transport=RecordingTransport())
     with pytest.raises(ConfigurationError, match=text):
         client.with_options(**settings)
 
@@ -384,22 +387,22 @@ def test_a_view_is_checked_too(settings: dict[str, Any], text: str) -> None:
     ],
 )
 def test_what_is_no_option_of_a_view_is_named(name: str, text: str) -> None:
-    """A slip of the fingers is told with the name that was meant, the rest with where it goes."""
-    client = SkycoreClient(api_key=KEY, transport=Recording())
+    """An unknown option raises TypeError that suggests the right name or place."""
+    client = SkycoreClient(api_key=KEY, transport=RecordingTransport())
     settings: dict[str, Any] = {name: 5}
     with pytest.raises(TypeError, match=text):
         client.with_options(**settings)
 
 
 def test_there_is_no_view_over_a_ledger_for_a_client_without_one() -> None:
-    """A view with a ledger of its own would seem to record its messages, and would not."""
+    """A client without ledger gives no view with one."""
     client = SkycoreClient(api_key=KEY, from_="60856")
     with pytest.raises(ConfigurationError, match="ledger: there is nothing to view"):
         client._over(MemoryLedger(), max_in_flight=1)
 
 
 def test_a_client_can_be_made_outside_an_event_loop() -> None:
-    """Construction needs no event loop, and leaves nothing to close."""
+    """A client can be made outside an event loop, and leaves nothing to close."""
     client = SkycoreClient(api_key=KEY, from_="60856")
     assert repr(client) == (
         "<SkycoreClient base_url='https://secure.skycore.com/API/wxml/1.3/index.php'"
@@ -409,7 +412,7 @@ def test_a_client_can_be_made_outside_an_event_loop() -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_client_made_outside_an_event_loop_sends_inside(backend: str) -> None:
-    """A client of module level works in the event loop that comes later."""
+    """A client made at module level sends in a later event loop."""
     with FaultServer(ANSWERED) as server:
         client = SkycoreClient(api_key=KEY, from_="60856", base_url=server.url)
 
@@ -424,7 +427,7 @@ def test_a_client_made_outside_an_event_loop_sends_inside(backend: str) -> None:
 
 
 async def test_a_client_works_without_async_with(open_client: OpenClient) -> None:
-    """A client works without `async with`; `aclose` is all it takes."""
+    """A client works without `async with`, if `aclose` is called."""
     with FaultServer(KEPT_ALIVE) as server:
         client = SkycoreClient(api_key=KEY, from_="60856", base_url=server.url)
         await send(client)
@@ -437,7 +440,7 @@ async def test_a_client_works_without_async_with(open_client: OpenClient) -> Non
 
 
 async def test_a_client_may_be_closed_in_another_task() -> None:
-    """Opened in one task, used in a second, closed in a third: no scope spans its life."""
+    """A client may be opened, used and closed in three different tasks."""
     with FaultServer(KEPT_ALIVE) as server:
         client = SkycoreClient(api_key=KEY, from_="60856", base_url=server.url)
 
@@ -456,7 +459,7 @@ async def test_a_client_may_be_closed_in_another_task() -> None:
 async def test_the_proxy_of_the_environment_is_used(
     monkeypatch: pytest.MonkeyPatch, road: Road
 ) -> None:
-    """A client of its own connections sends through the proxy that HTTP_PROXY names."""
+    """A client sends through the proxy that HTTP_PROXY names."""
     with FaultServer(ANSWERED) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{proxy.port}")
         async with SkycoreClient(
@@ -504,13 +507,13 @@ def test_the_environment_names_a_proxy_and_its_exceptions(
         ("fast", "socks5://proxy", HttpxTransport),
     ],
 )
-async def test_a_transport_is_chosen_by_a_word(
+async def test_a_transport_is_chosen_by_name(
     monkeypatch: pytest.MonkeyPatch,
     road: Road | None,
     proxy: str | None,
     transport: type[Transport],
 ) -> None:
-    """Httpx's is the default, and the one for a SOCKS proxy that the environment names."""
+    """The name "fast" or "httpx" chooses the transport; httpx is the default, and for SOCKS."""
     if proxy is not None:
         monkeypatch.setenv("ALL_PROXY", proxy)
     async with SkycoreClient(api_key=KEY, transport=road) as client:
@@ -518,8 +521,8 @@ async def test_a_transport_is_chosen_by_a_word(
 
 
 async def test_a_transport_is_closed_with_its_client() -> None:
-    """A transport that was given is closed by the client, not by its views."""
-    transport = Recording()
+    """A given transport is closed by its client, but not by a view."""
+    transport = RecordingTransport()
     assert isinstance(transport, Transport)
     async with SkycoreClient(api_key=KEY, from_="60856", transport=transport) as client:
         async with client.with_options(timeout=1) as view:
@@ -536,7 +539,7 @@ async def test_a_transport_is_closed_with_its_client() -> None:
 async def test_a_view_of_an_address_with_another_proxy_is_refused(
     monkeypatch: pytest.MonkeyPatch, road: Road | None
 ) -> None:
-    """The key for what NO_PROXY names goes to no proxy, nor by a way chosen for another."""
+    """`with_options` refuses a `base_url` that needs another proxy than the client's."""
     monkeypatch.setenv("NO_PROXY", "inside.invalid")
     with FaultServer(ANSWERED) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -550,12 +553,14 @@ async def test_a_view_of_an_address_with_another_proxy_is_refused(
         ) as client:
             await send(client.with_options(base_url="http://beside.invalid/"))
         assert [b"http://beside.invalid/" in each for each in proxy.requests] == [True]
-        async with SkycoreClient(api_key=KEY, base_url=outside, transport=Recording()) as client:
+        async with SkycoreClient(
+            api_key=KEY, base_url=outside, transport=RecordingTransport()
+        ) as client:
             client.with_options(base_url=inside)  # which has its own way
 
 
 async def test_a_view_shares_connections(open_reusing_client: OpenClient) -> None:
-    """A view sends over the client's connections, and its closing closes none."""
+    """A view uses the client's connections, and closing the view closes none."""
     with FaultServer(KEPT_ALIVE) as server:
         async with open_reusing_client(server.url) as client:
             await send(client)
@@ -567,8 +572,8 @@ async def test_a_view_shares_connections(open_reusing_client: OpenClient) -> Non
 
 
 async def test_a_view_has_its_own_settings() -> None:
-    """Every option is the view's own; what is not named stays the client's."""
-    transport = Recording()
+    """A view has each option that it names, and the client's for all others."""
+    transport = RecordingTransport()
     async with SkycoreClient(
         api_key=KEY, from_="60856", campaign_ref="1", timeout=7, transport=transport
     ) as client:
@@ -601,7 +606,7 @@ async def test_a_view_has_its_own_settings() -> None:
 
 
 def test_a_number_is_masked_but_for_its_end() -> None:
-    """Four digits are left, to recognise a number by."""
+    """A masked number shows its last four digits."""
     assert masked("15551234888") == "*******4888"
 
 
@@ -646,10 +651,10 @@ LOGGED = {
 async def test_an_outcome_is_logged_with_number_and_text_masked(
     body: bytes, level: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One record an outcome; doubt is a warning.  The provider's words may quote both."""
+    """Each outcome is logged once, with number and text masked, and doubt as a warning."""
     caplog.set_level(logging.DEBUG)
     async with SkycoreClient(
-        api_key=KEY, from_="60856", transport=Recording(body), max_attempts=1
+        api_key=KEY, from_="60856", transport=RecordingTransport(body), max_attempts=1
     ) as client:
         with suppress(Rejected, Throttled, OutcomeUnknown):
             await send(client)
@@ -660,7 +665,7 @@ async def test_an_outcome_is_logged_with_number_and_text_masked(
 async def test_a_failed_connection_is_logged_in_its_words(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The text of an error that did not come from the provider is logged unchanged."""
+    """A failed connection is logged with its error text unchanged."""
     caplog.set_level(logging.INFO, "skycore_async")
     with refused() as url:
         async with SkycoreClient(
@@ -673,8 +678,8 @@ async def test_a_failed_connection_is_logged_in_its_words(
     assert record.getMessage() == f"SMS to *******4888: NotSent: {caught.value}"
 
 
-class NoDatabase(logging.Handler):
-    """A handler of the program's that is broken."""
+class RaisingHandler(logging.Handler):
+    """A handler of the program that raises."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         raise LookupError("no database")
@@ -683,9 +688,9 @@ class NoDatabase(logging.Handler):
 async def test_what_a_handler_raises_within_an_exchange_costs_no_outcome(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HTTP libraries log before the answer is read, and their records come to the same handler."""
+    """A logging handler that raises during an exchange costs no outcome."""
     caplog.set_level(logging.DEBUG)
-    handler = NoDatabase()
+    handler = RaisingHandler()
     with FaultServer(KEPT_ALIVE) as server:
         async with open_client(server.url, max_in_flight=2) as client:
             logging.getLogger().addHandler(handler)

@@ -1,4 +1,4 @@
-"""One connection on httpcore, over real sockets: what leaves, what it keeps, and proxies."""
+"""One httpcore connection over real sockets: what leaves, when it is reused, and proxies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def post(transport: HttpxTransport, url: str, timeout: float = 5) -> Respo
 
 
 async def test_a_request_leaves_in_one_piece() -> None:
-    """The server's first read has the whole request, its head and its body."""
+    """The server's first read has the whole request."""
     read: list[bytes] = []
 
     async def answered(stream: SocketStream) -> None:
@@ -65,7 +65,7 @@ async def test_a_request_leaves_in_one_piece() -> None:
 
 
 async def test_a_request_leaves_once() -> None:
-    """Whatever httpcore would do, a second request in one exchange stops before its first byte."""
+    """A second request within one exchange stops before its first byte."""
     with FaultServer((Read(), Send(answer()), Read())) as server:
         traffic = Traffic()
         backend = NetworkBackend(traffic)
@@ -81,7 +81,7 @@ async def test_a_request_leaves_once() -> None:
 
 
 async def test_a_stream_says_what_httpcore_asks() -> None:
-    """Whether there is something to read, and what speaks TLS; nothing else is known."""
+    """A stream answers httpcore's questions about readability and TLS, and no others."""
     with FaultServer((Hang(),)) as server:
         backend = NetworkBackend(Traffic())
         stream = await backend.connect_tcp("127.0.0.1", server.port)
@@ -100,7 +100,7 @@ async def test_a_stream_says_what_httpcore_asks() -> None:
     ids=["early answers", "what chunks say beside their sizes"],
 )
 async def test_what_frames_an_answer_fills_no_memory(endless: Drip) -> None:
-    """It is read no further than any answer goes, and no more is kept than two reads take."""
+    """Endless headers or chunk framing are read only so far, and not kept."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     first = () if endless.data.startswith(b"HTTP") else (Send(head),)
     with FaultServer((Read(), *first, endless)) as server:
@@ -131,7 +131,7 @@ ANSWERS: dict[str, tuple[bytes, int]] = {
 async def test_a_connection_is_used_again_where_the_answer_was_all(
     first: bytes, connections: int, *, secure: bool
 ) -> None:
-    """An answer is never lost; and where it may not be all that came, the connection is closed."""
+    """A connection is reused only if the answer was all that came over it."""
     tls = (Secure(),) if secure else ()
     second = (Read(), Send(answer()), Hang())
     with FaultServer((*tls, Read(), Send(first), *second), (*tls, *second)) as server:
@@ -205,7 +205,7 @@ SOCKS: dict[str, Script] = {"http": ANSWERED * 2, "https": (Secure(), *ANSWERED 
 
 @pytest.mark.parametrize(("scheme", "script"), SOCKS.items(), ids=SOCKS)
 async def test_messages_go_through_a_socks_proxy(scheme: str, script: Script) -> None:
-    """Its handshakes leave before the request, which then leaves once, over one connection."""
+    """A message goes through a SOCKS proxy, once, after the proxy's handshakes."""
     with FaultServer(script) as server:
         proxy = SocksProxy(server.port, password=b"secret")
         async with (
@@ -221,7 +221,7 @@ async def test_messages_go_through_a_socks_proxy(scheme: str, script: Script) ->
 
 @pytest.mark.parametrize("wrong", ["host", "password"])
 async def test_what_a_socks_proxy_refuses_is_not_sent(wrong: str) -> None:
-    """Neither a refusal nor a wrong password is the request, and the socket is closed."""
+    """A SOCKS proxy's refusal or a wrong password is NotSent."""
     with FaultServer(ANSWERED) as server:
         proxy = SocksProxy(
             server.port,
@@ -240,7 +240,7 @@ async def test_what_a_socks_proxy_refuses_is_not_sent(wrong: str) -> None:
 
 
 async def test_silence_of_a_socks_proxy_is_not_sent_and_leaves_no_socket() -> None:
-    """A handshake that is cancelled is NotSent; httpcore forgets its socket, and it is closed."""
+    """A SOCKS handshake without answer is NotSent, and its socket is closed."""
     with FaultServer((Hang(),)) as proxy:
         async with opened(f"socks5://127.0.0.1:{proxy.port}") as transport:
             with pytest.raises(NotSent, match="no connection within"):
@@ -249,7 +249,7 @@ async def test_silence_of_a_socks_proxy_is_not_sent_and_leaves_no_socket() -> No
 
 
 async def test_silence_behind_a_socks_proxy_is_in_doubt() -> None:
-    """After the handshakes comes the request, and from there on it may have been sent."""
+    """Silence after the SOCKS handshakes leaves the message in doubt."""
     with FaultServer((Read(),)) as server:
         proxy = SocksProxy(server.port)
         async with (
@@ -264,7 +264,7 @@ async def test_silence_behind_a_socks_proxy_is_in_doubt() -> None:
 def test_a_socks_proxy_without_its_package_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is missing is told where the proxy is given, and not at the first message."""
+    """A SOCKS proxy without `socksio` is an ImportError when the transport is made."""
     assert importlib.util.find_spec("socksio")
     monkeypatch.setitem(sys.modules, "socksio", None)
     with pytest.raises(ImportError, match=r"pip install 'httpx\[socks\]'"):
@@ -272,7 +272,7 @@ def test_a_socks_proxy_without_its_package_says_what_to_install(
 
 
 async def test_a_password_to_a_proxy_and_its_headers_are_sent() -> None:
-    """What an `httpx.Proxy` has besides its URL is for the proxy as with httpx."""
+    """The password and headers of an `httpx.Proxy` are sent to the proxy."""
     with FaultServer(ANSWERED) as server:
         proxy = httpx.Proxy(f"http://user:secret@127.0.0.1:{server.port}", headers={"X-Way": "7"})
         async with opened(proxy) as transport:

@@ -1,7 +1,7 @@
-"""What is particular to the transport on connections of its own; faults are in the matrix.
+"""What is particular to DirectTransport; faults in general are in the fault matrix.
 
-It has a layer for asyncio, whatever makes its event loop, and one for trio.  What they are to
-do is the same, so nearly all of this runs on asyncio, uvloop and trio.
+The transport has a layer for asyncio, whatever makes its event loop, and one for trio. Both have
+to behave alike, so nearly all of this runs on asyncio, uvloop and trio.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ async def until(when: Callable[[], object]) -> None:
     indirect=["anyio_backend"],
 )
 async def test_every_fault_has_its_outcome_all_at_once(*, secure: bool) -> None:
-    """Each row of the matrix is what it says there, over TLS and on uvloop as well."""
+    """Each row of the fault matrix has its outcome, over TLS and on uvloop, all at once."""
     given: dict[str, type] = {}
     # A handshake that is closed is no request.
     rows = {name: row for name, row in MATRIX.items() if row.script or not secure}
@@ -139,7 +139,7 @@ async def test_every_fault_has_its_outcome_all_at_once(*, secure: bool) -> None:
 
 @pytest.mark.slow
 async def test_an_answer_counts_once_the_request_is_out() -> None:
-    """One that comes while much of it is on its way waits for that."""
+    """An answer that comes before the whole request has left counts once it has."""
     script = (Send(answer()), Wait(0.05), Read(), Hang())
     with FaultServer(script) as server:
         async with opened() as transport:
@@ -153,7 +153,7 @@ async def test_an_answer_counts_once_the_request_is_out() -> None:
 async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
     end: Callable[[], Any],
 ) -> None:
-    """Where the rest of the request never left, and its connection is closed."""
+    """An answer to a request that never left as a whole leaves the message in doubt."""
     stuck = (Send(answer()), end(), Wait(0.4))
     with FaultServer(stuck[::2] if end is Hang else stuck) as server:
         async with opened() as transport:
@@ -165,7 +165,7 @@ async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
 
 @pytest.mark.slow
 async def test_what_was_not_out_in_time_never_goes_out() -> None:
-    """Of a request that nobody read in time, the rest is dropped, and not sent later."""
+    """The rest of a request that was not read in time is dropped."""
     with FaultServer((Wait(0.5), Read(), Hang())) as server:
         async with opened() as transport:
             with pytest.raises(OutcomeUnknown, match="no answer within"):
@@ -175,7 +175,7 @@ async def test_what_was_not_out_in_time_never_goes_out() -> None:
 
 
 async def test_what_holds_no_request_is_not_sent() -> None:
-    """No time left, and a URL that is none, are NotSent, without a connection."""
+    """A message without time left, or with a bad URL, is NotSent without a connection."""
     with FaultServer(ANSWERED) as server:
         async with opened() as transport:
             with pytest.raises(NotSent):
@@ -187,7 +187,7 @@ async def test_what_holds_no_request_is_not_sent() -> None:
 
 
 async def test_a_flood_that_nobody_asked_for_fills_no_memory() -> None:
-    """What a server sends while the connection is idle ends it, and is no answer."""
+    """What a server sends over an idle connection ends the connection, and is no answer."""
     flood = (*ANSWERED, Drip(b"x" * 65536, pause=0))
     with FaultServer(flood, ANSWERED) as server:
         async with opened() as transport:
@@ -203,7 +203,7 @@ async def test_a_flood_that_nobody_asked_for_fills_no_memory() -> None:
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="without IPv6")
 async def test_messages_go_over_ipv6() -> None:
-    """To an address in brackets."""
+    """A message goes to an IPv6 address."""
     try:
         server = FaultServer(ANSWERED, host="::1")
     except OSError:
@@ -216,7 +216,7 @@ async def test_messages_go_over_ipv6() -> None:
 
 
 async def test_an_answer_that_came_while_idle_is_nobodys() -> None:
-    """A second answer to one request is never taken for that of the next request."""
+    """A second answer to one request is not taken for the next request's."""
     twice = (Read(), Send(answer(b"first")), Hold(), Send(answer(b"stray")), Hang())
     with FaultServer(twice, (Read(), Send(answer(b"second")))) as server:
         async with opened() as transport:
@@ -230,7 +230,7 @@ async def test_an_answer_that_came_while_idle_is_nobodys() -> None:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 async def test_an_end_that_the_loop_has_not_seen_is_seen(*, secure: bool) -> None:
-    """A connection that ended while the event loop was busy is not used again."""
+    """A connection that ended while the event loop was busy is not reused."""
     with FaultServer(((Secure(),) if secure else ()) + ANSWERED) as server:
         url = server.secure_url if secure else server.url
         async with opened() as transport:
@@ -241,7 +241,7 @@ async def test_an_end_that_the_loop_has_not_seen_is_seen(*, secure: bool) -> Non
 
 
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds; all are closed."""
+    """An idle connection is not reused after `KEEPALIVE_EXPIRY`, and is closed."""
     assert KEEPALIVE_EXPIRY < 5
     monkeypatch.setattr(direct, "idle_time", lambda _: 0.01)
     with FaultServer((Read(), Hold(), Send(answer()), Hang()), *[KEPT_ALIVE] * 2) as server:
@@ -257,7 +257,7 @@ async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_each_origin_has_connections_of_its_own() -> None:
-    """What another URL leads to is never reached over a connection to the first."""
+    """A connection to one origin is not used for another."""
     with FaultServer(KEPT_ALIVE) as one, FaultServer(KEPT_ALIVE) as other:
         async with opened() as transport:
             for server in (one, other, one, other):
@@ -266,7 +266,7 @@ async def test_each_origin_has_connections_of_its_own() -> None:
 
 
 async def test_a_handshake_broken_off_closes_its_connection() -> None:
-    """What takes too long while it connects leaves no socket behind."""
+    """A handshake that takes too long is NotSent, and its socket is closed."""
     with FaultServer((Hang(),)) as server:
         async with opened() as transport:
             with pytest.raises(NotSent, match="no connection within"):
@@ -277,7 +277,7 @@ async def test_a_handshake_broken_off_closes_its_connection() -> None:
 
 @pytest.mark.slow
 async def test_connecting_leaves_time_for_the_answer() -> None:
-    """It takes at most four fifths of the time, and what is not connected then is not sent."""
+    """Connecting takes at most four fifths of the timeout, and is then NotSent."""
     with unreachable() as url:
         async with opened() as transport:
             connect, given = transport._connect, list[float]()
@@ -293,7 +293,7 @@ async def test_connecting_leaves_time_for_the_answer() -> None:
 
 
 async def test_no_time_left_after_connecting_is_not_sent() -> None:
-    """As where the event loop stood still meanwhile: no request begins, to be in doubt at once."""
+    """A message without time left after connecting is NotSent."""
     with FaultServer(ANSWERED) as server:
         async with opened() as transport:
             connect = transport._connect
@@ -310,7 +310,7 @@ async def test_no_time_left_after_connecting_is_not_sent() -> None:
 
 
 async def test_closing_waits_for_nobody_and_breaks_nothing_off() -> None:
-    """An exchange under way at `aclose` ends with its answer, and then all is closed."""
+    """An exchange under way at `aclose` ends with its answer, and its connection closes."""
     with FaultServer((Read(), Wait(0.05), Send(answer()), Hang())) as server:
         async with opened() as transport, anyio.create_task_group() as tasks:
 
@@ -345,7 +345,7 @@ PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
 async def test_a_proxy_is_told_from_what_is_behind_it(
     scheme: str, script: Script, error: type[SkycoreError]
 ) -> None:
-    """A CONNECT is not the request; and the password of the proxy is in no error."""
+    """A failed CONNECT is NotSent, and the proxy's password is in no error."""
     with FaultServer(script) as proxy:
         async with opened(proxy=f"http://user:hidden@127.0.0.1:{proxy.port}") as transport:
             with pytest.raises(error) as caught:
@@ -357,7 +357,7 @@ async def test_a_proxy_is_told_from_what_is_behind_it(
 
 @pytest.mark.parametrize("over", ["http", "https"])
 async def test_messages_go_through_a_tunnel(over: str) -> None:
-    """One for all, which a password opens; to the proxy TLS may be spoken as well."""
+    """Messages go through one tunnel with the proxy's password, also over TLS to the proxy."""
     asked: list[bytes] = []
     with FaultServer((Secure(), *KEPT_ALIVE)) as server:
 
@@ -396,7 +396,7 @@ async def test_messages_go_through_a_tunnel(over: str) -> None:
 async def test_what_follows_an_answer_in_a_tunnel_over_tls_is_no_part_of_the_next(
     make: type[DirectTransport | HttpxTransport],
 ) -> None:
-    """It is seen also where it is in a record of the TLS that is spoken to the proxy."""
+    """Bytes after an answer in a tunnel over TLS are not taken for the next answer."""
     connections: list[int] = []
 
     async def secured(stream: Any) -> Any:
@@ -432,7 +432,7 @@ async def test_what_follows_an_answer_in_a_tunnel_over_tls_is_no_part_of_the_nex
     ["gopher://user:secret@proxy.example", "nowhere secret", "socks5://a:secret@b"],
 )
 def test_a_proxy_that_cannot_be_is_an_error_at_once(proxy: str) -> None:
-    """A wrong one fails where it is given, and shows no password."""
+    """A bad proxy is a ConfigurationError at construction, without its password."""
     with pytest.raises(ConfigurationError, match="proxy") as caught:
         DirectTransport(proxy=proxy, verify=client_context())
     assert "secret" not in repr(caught.value)
@@ -442,7 +442,7 @@ def test_a_proxy_that_cannot_be_is_an_error_at_once(proxy: str) -> None:
 
 
 def test_a_second_event_loop_is_a_clear_error() -> None:
-    """A transport belongs to the loop it first sent in; another is told so."""
+    """A transport used in a second event loop raises RuntimeError."""
     transport = DirectTransport(verify=client_context())
 
     async def post_and_free(url: str) -> None:
@@ -461,7 +461,7 @@ def test_a_second_event_loop_is_a_clear_error() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there are none before Python 3.12")
 def test_messages_go_out_from_eager_tasks() -> None:
-    """A task that begins at once changes nothing."""
+    """Messages are sent from eager tasks as from others."""
 
     async def send_some() -> None:
         asyncio.get_running_loop().set_task_factory(vars(asyncio)["eager_task_factory"])
@@ -482,7 +482,7 @@ ON_ASYNCIO = pytest.mark.parametrize("anyio_backend", [ASYNCIO, UVLOOP], indirec
 @pytest.mark.slow
 @ON_ASYNCIO
 async def test_one_timer_serves_all_deadlines_of_a_connection() -> None:
-    """Whether the next deadline is earlier or later than that which the timer is set to."""
+    """One timer of a connection serves earlier and later deadlines."""
     late = (Read(), Wait(0.4), Send(answer()))
     with FaultServer((*ANSWERED, *late, *ANSWERED, Read(), Hang())) as server:
         async with opened() as transport:
@@ -496,7 +496,7 @@ async def test_one_timer_serves_all_deadlines_of_a_connection() -> None:
 
 
 def resolved(monkeypatch: pytest.MonkeyPatch, *urls: str) -> None:
-    """Have every name stand for the addresses in these URLs."""
+    """Resolve every host name to the addresses in these URLs."""
 
     async def addresses(*_: object) -> list[Any]:
         await anyio.lowlevel.checkpoint()
@@ -509,7 +509,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *urls: str) -> None:
 async def test_an_address_that_does_not_answer_costs_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The next address is tried beside it, and all that lost are closed."""
+    """The next address is tried after a moment, and losing connections are closed."""
     monkeypatch.setattr(asyncio_connection, "_ATTEMPT_DELAY", 0.02)
     with unreachable() as nowhere, refused() as nobody, FaultServer(KEPT_ALIVE) as server:
         resolved(monkeypatch, nobody, nowhere, server.url, server.url)
@@ -523,7 +523,7 @@ async def test_an_address_that_does_not_answer_costs_a_moment(
 async def test_of_two_addresses_that_answer_at_once_one_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The other connection is closed."""
+    """Of two addresses that answer at once one is used, and the other connection is closed."""
     attempts: list[socket.socket] = []
     both = anyio.Event()
 
@@ -550,7 +550,7 @@ async def test_of_two_addresses_that_answer_at_once_one_is_taken(
 async def test_where_no_address_answers_the_first_error_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """And the message is not sent."""
+    """If no address answers, the first error is raised as NotSent."""
     with refused() as one, refused() as other:
         resolved(monkeypatch, one, other)
         async with opened() as transport:
@@ -559,7 +559,7 @@ async def test_where_no_address_answers_the_first_error_is_told(
 
 
 def test_addresses_of_either_family_take_turns() -> None:
-    """So that a network without IPv6 costs one moment, and not one for each address."""
+    """Addresses of IPv6 and IPv4 are tried in turn."""
     six = [(socket.AF_INET6, n) for n in range(3)]
     four = [(socket.AF_INET, n) for n in range(2)]
     expected = [six[0], four[0], six[1], four[1], six[2]]
@@ -578,7 +578,7 @@ asyncio.run(transport.send(Request(method="POST", url={url!r}), timeout=5))
 
 @pytest.mark.slow
 def test_a_program_that_ends_without_closing_is_quiet() -> None:
-    """Leaving without `aclose` prints nothing and hangs nowhere."""
+    """A program that ends without `aclose` prints nothing and does not hang."""
     with FaultServer(KEPT_ALIVE) as server:
         done = subprocess.run(  # noqa: S603 - our own words
             [sys.executable, "-c", UNCLOSED.format(url=server.url)],

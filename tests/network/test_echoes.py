@@ -1,8 +1,8 @@
-"""An answer that repeats the request: nothing of it reaches an error, a pickle or a log of ours.
+"""An answer that repeats the request: nothing of it reaches an error, a pickle or our log.
 
-Strategy: a server puts what it was sent into each place of an answer where a library would
-quote it.  A broken answer of that kind leaves the message in doubt, and what is said of it is
-looked through for the key, the number and the text.
+Strategy: a server puts what it was sent into each place of an answer that a library would quote. A
+broken answer of that kind leaves the message in doubt, and its error, pickle and log are searched
+for the key, the number and the text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def what_came(request: bytes) -> bytes:
 
 
 def as_decoded(request: bytes) -> bytes:
-    """Return the same, decoded."""
+    """Return the same text, decoded."""
     return unquote_plus(what_came(request).decode()).encode()
 
 
@@ -83,7 +83,7 @@ PLACES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def all_of(error: BaseException | None) -> Iterator[str]:
-    """Return all that is said of an error and of what it came from."""
+    """Return all text of an error and of its causes."""
     while error is not None:
         yield from (str(error), repr(error), repr(vars(error)), repr(error.args))
         error = error.__cause__ or error.__context__
@@ -99,7 +99,7 @@ async def test_what_an_answer_repeats_is_said_nowhere(
     method: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The message is in doubt, and its error, its pickle and the log have none of the three."""
+    """An answer that repeats the request puts no key, number or text into error or log."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     with FaultServer((Read(), Reply(lambda request: place(decode(request))))) as server:
         async with open_client(server.url, method=method) as client:
@@ -120,7 +120,7 @@ async def test_what_an_answer_repeats_is_said_nowhere(
 async def test_no_library_logs_the_key(
     open_client: OpenClient, place: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What HTTP libraries log in detail, of a POST and its answer, has no key in it."""
+    """Debug logs of HTTP libraries have no API key in them."""
     caplog.set_level(logging.DEBUG)
     with FaultServer((Read(), Reply(lambda request: place(what_came(request))))) as server:
         async with open_client(server.url) as client:
@@ -132,7 +132,7 @@ async def test_no_library_logs_the_key(
 async def test_no_library_logs_a_key_that_stands_alone(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing that is named api_key is around it: a gateway has it in a header of its own."""
+    """Debug logs of HTTP libraries mask the key even if it stands alone in a header."""
     caplog.set_level(logging.DEBUG)
     with FaultServer((Read(), Reply(lambda _: answer(headers={"X-Consumer": KEY})))) as server:
         async with open_client(server.url) as client:
@@ -144,7 +144,7 @@ async def test_no_library_logs_a_key_that_stands_alone(
 async def test_no_library_logs_number_and_text_of_a_url(
     open_client: OpenClient, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An accepted message shows in no log, though its URL has all of it."""
+    """Debug logs of HTTP libraries show neither number nor text of an accepted message."""
     caplog.set_level(logging.DEBUG)
     with FaultServer((Read(), Reply(lambda _: answer()))) as server:
         async with open_client(server.url, method=method) as client:

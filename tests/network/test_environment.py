@@ -1,4 +1,4 @@
-"""What comes from outside and cannot be: said at the start, in words, and shown to nobody."""
+"""Bad settings from outside: refused at the start, in words, without showing secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_TEXT = os.fsdecode(b"s3cret-\xff-with-a-byte-of-Latin-1")
 
 
 def shown(error: BaseException) -> str:
-    """Return all that is shown of an error by a debugger or a service that collects errors."""
+    """Return all that a debugger or error collector shows of an error."""
     looks = [*traceback.format_exception(error, chain=True)]
     frames: TracebackType | None = error.__traceback__
     while frames is not None:
@@ -57,7 +57,7 @@ HALF_MADE: dict[str, tuple[Callable[[], object], str]] = {
 def test_what_failed_to_be_made_can_be_shown(
     make: Callable[[], object], look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A traceback with locals shows it, and does not fail itself."""
+    """A traceback with locals can show an object whose construction failed."""
     monkeypatch.delenv("SKYCORE_API_KEY", raising=False)
     with pytest.raises(ConfigurationError) as caught:
         make()
@@ -86,7 +86,7 @@ NO_UTF8: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize(("make", "said"), NO_UTF8.values(), ids=NO_UTF8)
 def test_what_is_no_utf8_is_refused_at_the_start(make: Callable[[], object], said: str) -> None:
-    """Not at each request, and without a word of it where it is a secret."""
+    """A setting that is no UTF-8 is refused at construction, and a secret is not shown."""
     with pytest.raises(ConfigurationError, match=said) as caught:
         make()
     if said not in {"from_: ", "campaign_ref: ", "base_url: "}:
@@ -96,7 +96,7 @@ def test_what_is_no_utf8_is_refused_at_the_start(make: Callable[[], object], sai
 def test_the_environment_is_looked_at_at_the_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The key, the sender and the secret of the postback URL are refused by their names."""
+    """A key, sender or postback secret in the environment that is no UTF-8 is refused."""
     for name in ("SKYCORE_API_KEY", "SKYCORE_FROM"):
         monkeypatch.setenv("SKYCORE_API_KEY", KEY)
         monkeypatch.setenv(name, NO_TEXT)
@@ -115,7 +115,7 @@ def test_the_environment_is_looked_at_at_the_start(
 def test_certificates_that_cannot_be_loaded_are_told_in_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`send` showed a traceback, and `bulk` said that there was no file of recipients."""
+    """`send` and `bulk` name SSL_CERT_FILE when its file is missing."""
     rows, nowhere = tmp_path / "rows.csv", str(tmp_path / "nowhere.pem")
     rows.write_text("to\n15551234888\n")
     environment = {
@@ -143,14 +143,14 @@ PROXIES = [
 @pytest.mark.parametrize("proxy", PROXIES, ids=ascii)
 @pytest.mark.parametrize("transport", [HttpxTransport, DirectTransport])
 def test_a_proxy_that_cannot_be_is_not_shown(transport: Any, proxy: str) -> None:
-    """Where it is refused, its password is in no text and in no frame."""
+    """A refused proxy's password is in no error text and in no frame."""
     with pytest.raises(ConfigurationError, match="proxy: ") as caught:
         transport(proxy=proxy, verify=client_context())
     assert "s3cret" not in shown(caught.value)
 
 
 def test_the_proxy_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no client can be made for the proxy, the error names the proxy setting."""
+    """A refused proxy of the environment is named as setting, without its password."""
     monkeypatch.setenv("https_proxy", "gopher://user:s3cret@proxy.example")
     with pytest.raises(ConfigurationError, match="proxy: ") as caught:
         SkycoreClient(api_key=KEY)
@@ -159,7 +159,7 @@ def test_the_proxy_of_the_environment_is_not_shown(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("base_url", ["http://user:s3cret@h:x/", "ftp://user:s3cret@h/"])
 def test_a_password_in_an_address_is_not_said(base_url: str) -> None:
-    """It has no place there, and is masked in what says so."""
+    """A password in a refused `base_url` is masked in the error."""
     with pytest.raises(ConfigurationError, match=r"://\*\*\*@h") as caught:
         SkycoreClient(api_key=KEY, base_url=base_url)
     assert "s3cret" not in str(caught.value)
@@ -168,7 +168,7 @@ def test_a_password_in_an_address_is_not_said(base_url: str) -> None:
 
 @pytest.mark.parametrize("base_url", [["http://h/"], "h:x", ""])
 def test_what_is_no_address_is_refused(base_url: Any) -> None:
-    """Of whatever type it is, and each time that it is given."""
+    """A `base_url` that is no address is refused, each time that it is given."""
     client = SkycoreClient(api_key=KEY)
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="base_url: "):
@@ -180,7 +180,7 @@ def test_what_is_no_address_is_refused(base_url: Any) -> None:
 def test_what_is_given_and_empty_is_not_taken_from_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A setting that came out empty leads to no other account or sender, nor to the live API."""
+    """An empty key, sender or address is refused, and not replaced by the environment."""
     monkeypatch.setenv("SKYCORE_API_KEY", KEY)
     monkeypatch.setenv("SKYCORE_BASE_URL", "http://environment.example/")
     with pytest.raises(ConfigurationError, match="base_url: '' is no"):
@@ -193,7 +193,7 @@ def test_what_is_given_and_empty_is_not_taken_from_elsewhere(
 
 
 def test_an_address_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message with settings of its own, as by the word to send it again, reads it no more."""
+    """A message with its own permissions does not parse the `base_url` again."""
     client = SkycoreClient(api_key=KEY, base_url="http://read-once.example/")
     monkeypatch.setattr(httpx, "URL", None)
     settings = client._with_permissions(True, ignore_opt_out=False)

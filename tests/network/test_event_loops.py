@@ -1,7 +1,7 @@
-"""Client, roads and receiver on every kind of event loop that a program may bring.
+"""Client, transports and receiver on every kind of event loop that a program may bring.
 
-A task of asyncio's begins when the loop comes to it, and an eager one at once, within the
-call that makes it; uvloop has a loop of its own.  What matters is that none of it shows.
+A task of asyncio begins when the loop comes to it, and an eager one at once, within the call that
+makes it; uvloop has a loop of its own. None of it may make a difference.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ pytestmark = pytest.mark.anyio
 def eager_loop() -> asyncio.AbstractEventLoop:
     """Return a loop whose tasks begin at once.
 
-    uvloop has none: it calls asyncio's factory of eager tasks with what that does not take.
+    It is asyncio's, since uvloop calls the factory of eager tasks with arguments that the factory
+    does not take.
     """
     loop = asyncio.new_event_loop()
     loop.set_task_factory(vars(asyncio)["eager_task_factory"])
@@ -70,7 +71,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.slow
 async def test_each_message_has_its_outcome(open_client: OpenClient, tmp_path: Path) -> None:
-    """Many at a time, over every road: taken ones, refused ones, and one whose answer is lost."""
+    """Many messages at a time, accepted, rejected or lost, have their outcomes."""
     numbers = [f"1555123{n}" for n in range(4800, 4828)]
     messages = [
         SMS(to=to, text="Hello", key=to) for to in (*numbers, "15551230110", "15551232002")
@@ -96,7 +97,7 @@ async def test_each_message_has_its_outcome(open_client: OpenClient, tmp_path: P
 async def test_a_cancelled_caller_leaves_its_outcome(
     open_client: OpenClient, tmp_path: Path
 ) -> None:
-    """The exchange runs on to its end, and the ledger has what came of it."""
+    """A cancelled caller's exchange runs to its end, and the ledger has the outcome."""
     with Simulator(time_scale=0.001) as simulator:
         simulator.script(Behaviour(delay=300.0))  # 0.3 s, as it is scaled
         async with SQLiteLedger(tmp_path / "sent.db") as ledger:
@@ -119,9 +120,9 @@ async def leave_when(simulator: Simulator, left: anyio.CancelScope) -> None:
 
 
 async def just_before(seconds: float, run: Callable[[], object]) -> None:
-    """Have `run` called in the turn of the event loop in which so many seconds are over.
+    """Call `run` in the turn of the event loop in which so many seconds are over.
 
-    It is called before all that is told so, and after the loop looked at what came.
+    `run` is called before all timers of that turn, and after the loop has looked at its sockets.
     """
     if not is_trios():
         loop = asyncio.get_running_loop()
@@ -152,7 +153,7 @@ async def test_what_came_while_the_process_was_stopped_is_read(
     *,
     is_secure: bool,
 ) -> None:
-    """There the event loop is told that the time is over before it looks at what came."""
+    """An answer that came while the process was stopped is read, though its time is over."""
     timeout = 0.5
     found: list[object] = []
     begin = (Secure(),) if is_secure else ()
@@ -186,7 +187,7 @@ async def test_what_came_while_the_process_was_stopped_is_read(
 
 
 async def test_postbacks_are_stored_before_they_are_answered(tmp_path: Path) -> None:
-    """Many at a time are recorded once each, though all of them come twice."""
+    """Postbacks that come many at a time, and twice, are recorded once each."""
     seen: list[str] = []
     async with SQLiteLedger(tmp_path / "sent.db") as ledger:
         receiver = PostbackReceiver(

@@ -1,12 +1,10 @@
-"""The fault matrix: what becomes of a message, whatever the network does to it.
+"""The fault matrix: the outcome of a message for each thing that the network can do.
 
-Strategy: one table.  A row is what happens on the wire and the class of what
-`send_sms` then gives or raises; every row holds on asyncio and trio, over every
-transport.  The server is the judge: it counts the requests that it read whole, and
-one call of `send_sms`, with the attempts that it has by default, is never more
-than one of them, unless the first was refused for pace.
-
-What is particular to a transport is in its own tests.
+Strategy: one table. A row is what happens on the wire and the class of what `send_sms` then
+returns or raises; every row holds on asyncio and trio, over every transport. The server is the
+judge: it counts the requests that it read whole, and one call of `send_sms`, with the default
+attempts, is never more than one of them, unless the first was throttled. What is particular to a
+transport is in its own tests.
 """
 
 from __future__ import annotations
@@ -152,7 +150,7 @@ async def outcome(client: SkycoreClient) -> Accepted | SkycoreError:
 async def in_time(
     client: SkycoreClient, standing: Callable[[], Awaitable[None]], *, passing: float = TIMEOUT
 ) -> Accepted | SkycoreError:
-    """Return what becomes of a message whose time passes once all is `standing` still."""
+    """Return the outcome of a message whose time passes once all is `standing` still."""
     given: list[Accepted | SkycoreError] = []
 
     async def wait() -> None:
@@ -167,9 +165,9 @@ async def in_time(
 
 @pytest.mark.parametrize("row", MATRIX.values(), ids=MATRIX)
 async def test_a_fault_has_one_outcome_and_one_request(open_client: OpenClient, row: Row) -> None:
-    """The outcome is the one in the table, in time, and the request goes out once at most.
+    """Each fault has the table's outcome, and the request goes out at most once.
 
-    Of a message that was refused for pace more attempts are the subject below.
+    A throttled message has one attempt here; more attempts are tested below.
     """
     attempts = ONE_ATTEMPT if row.outcome is Throttled else DEFAULT_ATTEMPTS
     with FaultServer(row.script, ANSWERED) as server:
@@ -187,8 +185,8 @@ async def test_a_fault_has_one_outcome_and_one_request(open_client: OpenClient, 
         assert len(server.requests) == row.script.count(Read())
 
 
-class Clock:
-    """A clock that stands still, but for sleepers, and notes what had arrived before each."""
+class NotingClock:
+    """A clock that moves only for sleepers, and notes how many requests came before each."""
 
     def __init__(self, server: FaultServer) -> None:
         self.now = 100.0
@@ -226,12 +224,12 @@ PACED: dict[str, tuple[bytes, float]] = {
 
 
 @pytest.mark.parametrize(("refusal", "pause"), PACED.values(), ids=PACED)
-async def test_a_message_refused_for_pace_goes_out_again_after_the_pause(
+async def test_a_throttled_message_goes_out_again_after_the_pause(
     open_client: OpenClient, refusal: bytes, pause: float
 ) -> None:
-    """With attempts left it is sent a second time, which counts, and no sooner than asked."""
+    """A throttled message is sent again after the pause that the answer asked for."""
     with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
-        clock = Clock(server)
+        clock = NotingClock(server)
         async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
             client._dispatcher._chance = lambda: 0.0
             assert type(await outcome(client)) is Accepted
@@ -240,12 +238,12 @@ async def test_a_message_refused_for_pace_goes_out_again_after_the_pause(
 
 
 @pytest.mark.parametrize(("refusal", "pause"), PACED.values(), ids=PACED)
-async def test_after_a_refusal_for_pace_every_message_waits(
+async def test_after_a_throttle_answer_every_message_waits(
     open_client: OpenClient, refusal: bytes, pause: float
 ) -> None:
-    """No other message of the client, nor of a view of it, starts before the pause is over."""
+    """After a throttle answer no message of the client or its views starts before the pause."""
     with FaultServer((Read(), Send(refusal)), ANSWERED) as server:
-        clock = Clock(server)
+        clock = NotingClock(server)
         async with open_client(server.url, rate=clock.limiter(), **ONE_ATTEMPT) as client:
             assert type(await outcome(client)) is Throttled
             assert not clock.slept
@@ -297,7 +295,7 @@ PLACES = pytest.mark.parametrize("place", BEFORE_THE_REQUEST.values(), ids=BEFOR
 
 
 def exchanges_of(client: SkycoreClient, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """Return the requests whose exchanges have begun, from now on."""
+    """Return the list of requests whose exchanges begin from now on."""
     begun: list[Request] = []
     transport = client._dispatcher.transport
     send_over_it = transport.send
@@ -314,7 +312,7 @@ def exchanges_of(client: SkycoreClient, monkeypatch: pytest.MonkeyPatch) -> list
 async def test_without_a_connection_the_message_is_not_sent(
     open_client: OpenClient, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What fails before the request is NotSent, with a cause that has no frames."""
+    """A failure before the request is NotSent, with a cause without frames."""
     with place.url() as url:
         async with open_client(url, timeout=TIMEOUT, **ONE_ATTEMPT) as client:
             begun = exchanges_of(client, monkeypatch)
@@ -332,7 +330,7 @@ async def test_without_a_connection_the_message_is_not_sent(
 
 
 async def test_without_a_connection_attempts_are_no_requests(open_client: OpenClient) -> None:
-    """A connection that fails before the request costs an attempt, and the next one sends once."""
+    """A failed connection costs an attempt, and the next attempt sends once."""
     with FaultServer((), (Secure(trusted=False),), (Secure(), *ANSWERED)) as server:
         async with open_client(server.secure_url, **DEFAULT_ATTEMPTS) as client:
             client._dispatcher._chance = lambda: 0.0
@@ -344,7 +342,7 @@ async def test_without_a_connection_attempts_are_no_requests(open_client: OpenCl
 async def test_a_certificate_of_the_clients_is_shown(
     open_client: OpenClient, monkeypatch: pytest.MonkeyPatch, *, shown: bool
 ) -> None:
-    """A server may demand a certificate; without one TLS 1.3 refuses after the request left."""
+    """A client certificate is shown to a server that demands one; without it there is doubt."""
     if shown:
         monkeypatch.setattr(conftest, "client_context", known_client_context)
     with FaultServer((Secure(demanding=True), *ANSWERED)) as server:
@@ -354,7 +352,7 @@ async def test_a_certificate_of_the_clients_is_shown(
 
 
 async def test_a_trusted_certificate_is_taken(open_client: OpenClient) -> None:
-    """TLS works, so that the tests of its failures mean something."""
+    """A message goes out over TLS with a trusted certificate."""
     with FaultServer((Secure(), *ANSWERED)) as server:
         async with open_client(server.secure_url) as client:
             assert (await send(client)).tracking_id == "SMS_12345"
@@ -363,7 +361,7 @@ async def test_a_trusted_certificate_is_taken(open_client: OpenClient) -> None:
 async def test_a_tls_context_that_an_http2_client_has_as_well_offers_what_is_spoken(
     open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What that client offers over it meanwhile is not offered for a message."""
+    """HTTP/2 that another client sets on a shared TLS context is not offered for messages."""
     context = ssl.create_default_context(cadata=CERTIFICATE)
     monkeypatch.setattr(conftest, "client_context", lambda: context)
     with FaultServer((SPEAKS_HTTP_2, *ANSWERED)) as server:
@@ -374,7 +372,7 @@ async def test_a_tls_context_that_an_http2_client_has_as_well_offers_what_is_spo
 
 
 class _TwoClientsContext(ssl.SSLContext):
-    """A context over which another client's handshake begins just before each one."""
+    """A TLS context on which another client's handshake begins just before each one."""
 
     def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
         self.set_alpn_protocols(["h2", "http/1.1"])
@@ -384,7 +382,7 @@ class _TwoClientsContext(ssl.SSLContext):
 async def test_a_handshake_that_ends_with_another_protocol_is_not_sent(
     open_reusing_client: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is said to who speaks HTTP/2, and the error says what to do."""
+    """A handshake that agrees on HTTP/2 is NotSent, and the error says what to do."""
     context = _TwoClientsContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=CERTIFICATE)
     monkeypatch.setattr(conftest, "client_context", lambda: context)
@@ -401,7 +399,7 @@ async def test_a_handshake_that_ends_with_another_protocol_is_not_sent(
 async def test_an_idle_connection_that_ended_costs_no_message(
     open_client: OpenClient, end: Script, method: str
 ) -> None:
-    """An end that came while the connection was idle is seen: the next message takes a new one."""
+    """A message after an idle connection ended goes over a new one."""
     with FaultServer((*ANSWERED, *end)) as server:
         async with open_client(server.url, method=method, **ONE_ATTEMPT) as client:
             for _ in range(3):
@@ -422,7 +420,7 @@ async def test_an_idle_connection_that_ended_costs_no_message(
 async def test_a_connection_is_not_used_again_just_before_its_server_closes_it(
     open_reusing_client: OpenClient, said: str, idle: float, connections: int
 ) -> None:
-    """A message that meets the closing would be in doubt, and the server says when that is."""
+    """A connection is not reused shortly before the end of the server's Keep-Alive."""
     answered = (Read(), Send(answer(headers={"Keep-Alive": said})))
     with FaultServer((*answered * 2, Hang())) as server:
         async with open_reusing_client(server.url) as client:
@@ -437,7 +435,7 @@ async def test_a_connection_is_not_used_again_just_before_its_server_closes_it(
 async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
     open_reusing_client: OpenClient, end: Script, method: str
 ) -> None:
-    """Where the second request was read, it is in doubt, and no other one is sent for it."""
+    """A reused connection that ends after the request was read leaves the message in doubt."""
     with FaultServer((*ANSWERED, Read(), *end), ANSWERED) as server:
         async with open_reusing_client(server.url, method=method, **ONE_ATTEMPT) as client:
             await send(client)
@@ -452,7 +450,7 @@ async def test_a_connection_that_ends_at_its_second_use_leaves_doubt(
 async def test_a_connection_that_ends_as_it_is_used_again_leaves_doubt(
     open_reusing_client: OpenClient, end: Script, method: str
 ) -> None:
-    """An end that crosses the request on its way is in doubt too, and nothing else is sent."""
+    """A reused connection whose end crosses the request leaves the message in doubt."""
     with FaultServer((*ANSWERED, Arrive(), *end), ANSWERED) as server:
         async with open_reusing_client(server.url, method=method, **DEFAULT_ATTEMPTS) as client:
             await send(client)
@@ -512,7 +510,7 @@ MORE_THAN_AN_ANSWER: dict[str, tuple[Script, type[Accepted | SkycoreError]]] = {
 async def test_what_follows_an_answer_is_no_part_of_the_next(
     open_client: OpenClient, first: Script, expected: type[Accepted | SkycoreError]
 ) -> None:
-    """The answer means the same over all, and what came with it is not the next one's answer."""
+    """Bytes after an answer are not taken for the next message's answer."""
     second = (Read(), Send(answer(tracked(2))), Hang())
     secure = (Secure(),) if Secure() in first else ()
     with FaultServer((*first, *second), (*secure, *second)) as server:
@@ -527,7 +525,7 @@ async def test_what_follows_an_answer_is_no_part_of_the_next(
 
 
 async def cancel_by_scope(run: Run, when: Callable[[], bool]) -> None:
-    """Begin `run()` and cancel it by the scope around it, when it is time."""
+    """Start `run()` and cancel it by the scope around it, when it is time."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         await until(when)
@@ -535,7 +533,7 @@ async def cancel_by_scope(run: Run, when: Callable[[], bool]) -> None:
 
 
 async def cancel_natively(run: Run, when: Callable[[], bool]) -> None:
-    """Begin `run()` and cancel its task, when it is time."""
+    """Start `run()` and cancel its task, when it is time."""
     task = asyncio.ensure_future(run())
     await until(when)
     task.cancel()
@@ -561,7 +559,7 @@ async def until(when: Callable[[], bool]) -> None:
 
 
 def held(script: Script) -> Script:
-    """Stop in the middle: where the request was read and nothing done, or else at the start."""
+    """Stop the script where the request was read, or else at its start."""
     read = int(script[:1] == (Read(),))
     return (*script[:read], Hold(), *script[read:])
 
@@ -581,14 +579,14 @@ def name_in_log(outcome: type[Accepted | SkycoreError]) -> str:
 async def test_a_caller_cancelled_at_a_fault_costs_nothing(
     open_client: OpenClient, row: Row, cancel: Cancel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The outcome is logged as the table has it, and the only connection serves the next."""
+    """A cancelled caller's outcome is logged as in the table, and the next message goes out."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     with FaultServer(held(row.script), ANSWERED) as server:
         async with open_client(
             server.url,
             timeout=TIMEOUT,
             max_in_flight=1,
-            rate=Clock(server).limiter(),
+            rate=NotingClock(server).limiter(),
             **DEFAULT_ATTEMPTS,
         ) as client:
             client._dispatcher._chance = lambda: 0.0
@@ -618,7 +616,7 @@ async def test_a_caller_cancelled_at_the_end_of_a_connection_in_use_again_costs_
     cancel: Cancel,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The doubt is logged, nothing is sent for it again, and the next has another connection."""
+    """A caller cancelled as a reused connection ends leaves a logged doubt, and no resend."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     with FaultServer((*ANSWERED, reached, Hold(), *end), ANSWERED) as server:
         async with open_reusing_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
@@ -645,7 +643,7 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What never got a connection is logged as NotSent, and is not tried for nobody."""
+    """A cancelled caller's message without connection is logged as NotSent and not retried."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     with FaultServer(ANSWERED) as server, place.url() as url:
         async with open_client(server.url, max_in_flight=1, **DEFAULT_ATTEMPTS) as client:
@@ -666,14 +664,14 @@ async def test_a_caller_cancelled_without_a_connection_costs_nothing(
 
 @pytest.mark.slow
 @BOTH_CANCELS
-async def test_a_cancelled_caller_is_refused_for_pace_like_any(
+async def test_a_throttle_answer_to_a_cancelled_caller_pauses_the_client(
     open_client: OpenClient, cancel: Cancel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The refusal of a message that nobody waits for pauses the client all the same."""
+    """A throttle answer to a cancelled caller's message pauses the client."""
     caplog.set_level(logging.DEBUG, "skycore_async")
     refusal, pause = PACED["429 with Retry-After"]
     with FaultServer((Read(), Hold(), Send(refusal)), ANSWERED) as server:
-        clock = Clock(server)
+        clock = NotingClock(server)
         async with open_client(server.url, rate=clock.limiter(), **DEFAULT_ATTEMPTS) as client:
             client._dispatcher._chance = lambda: 0.0
             await cancel(lambda: send(client), lambda: server.is_holding)
@@ -696,7 +694,7 @@ async def in_a_task(run: Run) -> None:
 async def test_a_client_is_opened_used_and_closed_in_tasks_of_their_own(
     open_client: OpenClient,
 ) -> None:
-    """Neither the client nor any transport ties itself to the task that it was opened in."""
+    """A client may be opened, used and closed in different tasks, over any transport."""
     with FaultServer(KEPT_ALIVE) as server:
         async with open_client(server.url) as client:
             for step in (client.__aenter__, lambda: send(client), lambda: send(client)):
@@ -711,7 +709,7 @@ async def test_a_client_is_opened_used_and_closed_in_tasks_of_their_own(
 async def test_a_second_event_loop_is_refused_while_the_first_runs(
     open_client: OpenClient, anyio_backend: str
 ) -> None:
-    """A client in use elsewhere is a clear error, sends nothing, and goes on where it belongs."""
+    """A client in use by one event loop raises RuntimeError in another, and sends nothing."""
 
     async def send_many(client: SkycoreClient) -> None:
         async with client.send_many([]):
@@ -768,7 +766,7 @@ async def reaches(reached: Callable[[FaultServer], bool], server: FaultServer) -
 
 @contextmanager
 def standing(script: Script) -> Iterator[tuple[FaultServer, Request]]:
-    """Return a server and a request that stands still, at another one while it connects."""
+    """Return a server and a request that stands still, in the exchange or while connecting."""
     scripts = (script, ANSWERED) if script else (ANSWERED,)
     with unreachable() as nowhere, FaultServer(*scripts) as server:
         url = server.url if script else nowhere
@@ -780,7 +778,7 @@ def standing(script: Script) -> Iterator[tuple[FaultServer, Request]]:
 async def test_a_cancelled_exchange_costs_its_connection_and_no_other(
     open_client: OpenClient, script: Script, reached: Callable[[FaultServer], bool]
 ) -> None:
-    """Where a scope is cancelled, the connection is closed, and its place is free again."""
+    """An exchange cancelled by a scope closes its connection, and frees its slot."""
     with standing(script) as (server, request):
         async with open_client(server.url, max_in_flight=1) as client:
             transport = client._dispatcher.transport
@@ -803,7 +801,7 @@ async def test_a_cancelled_exchange_costs_its_connection_and_no_other(
 async def test_a_task_cancelled_by_asyncio_itself_costs_no_more(
     open_client: OpenClient, script: Script, reached: Callable[[FaultServer], bool]
 ) -> None:
-    """`Task.cancel()` does what the cancelling of a scope does."""
+    """An exchange cancelled by `Task.cancel()` closes its connection, and frees its slot."""
     with standing(script) as (server, request):
         async with open_client(server.url, max_in_flight=1) as client:
             transport = client._dispatcher.transport

@@ -1,4 +1,4 @@
-"""What a traceback keeps of a program: no password and no key in any local of ours or psycopg's.
+"""No traceback keeps a password or key in a local variable of ours or psycopg's.
 
 Tools that collect errors send the locals of every frame with them.
 """
@@ -41,7 +41,7 @@ NOT_OURS = (__file__, conftest.__file__, "_pytest", "pluggy", "click/testing")
 
 
 def shown(error: BaseException | None) -> Iterator[str]:
-    """Return all that is shown of an error and of those it came from."""
+    """Return all that an error collector shows of an error and its causes."""
     seen: set[int] = set()
     left = [error]
     while left:
@@ -101,7 +101,7 @@ def opened(dsn: str) -> dict[str, Callable[[], Awaitable[Any]]]:
 async def test_a_database_that_cannot_be_reached_hides_its_password(
     what: str, tmp_path: Path
 ) -> None:
-    """Psycopg's own frames hold it, and are not there."""
+    """An error of an unreachable database has no frame with its password."""
     dsn = f"postgresql://someone:{PASSWORD}@/orders?host={tmp_path}"
     with pytest.raises((LedgerError, ConfigurationError, psycopg.OperationalError)) as caught:
         await opened(dsn)[what]()
@@ -114,7 +114,7 @@ async def test_a_database_that_cannot_be_reached_hides_its_password(
 async def test_the_queue_hides_the_password_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Procrastinate and its pool hold it in their frames, which are not there either."""
+    """An error of the queue has no frame with the database's password."""
     wait = AsyncConnectionPool.wait
     monkeypatch.setattr(AsyncConnectionPool, "wait", lambda pool, **_: wait(pool, timeout=0.2))
     dsn = f"postgresql://someone:{PASSWORD}@/orders?host={tmp_path}"
@@ -140,14 +140,14 @@ NO_DSN = [
     "make", [Database, PostgresLedger, lambda dsn: PostgresLimiter(dsn, "promo", 1)]
 )
 def test_what_is_no_dsn_is_not_shown(make: Callable[[str], object], dsn: str) -> None:
-    """It is refused in words, and no frame of ours has it."""
+    """A refused DSN is in no error text and no frame."""
     with pytest.raises(ConfigurationError, match=r"^dsn: ") as caught:
         make(dsn)
     assert_hidden(caught.value)
 
 
 def test_what_a_database_quotes_is_not_passed_on() -> None:
-    """A violated constraint and an invalid value are named, without the values in them."""
+    """An error of the database names constraint or code, without the values it quotes."""
     text = 'duplicate key "x"\nDETAIL:  Key (key)=(15551234888) already exists.'
     for kind, state in ((psycopg.errors.UniqueViolation, 23505), (psycopg.DataError, 22000)):
         error = kind(text, info={b"D"[0]: b"Key (key)=(15551234888)"})
@@ -162,7 +162,7 @@ def test_what_a_database_quotes_is_not_passed_on() -> None:
 
 
 def test_a_client_that_cannot_be_made_hides_its_key() -> None:
-    """Nor is it in the frames of a `SyncClient` that was given it within a `partial`."""
+    """A client that cannot be made hides its key, also in a `partial` for SyncClient."""
     client = SyncClient(partial(SkycoreClient, api_key=KEY, timeout=-1))
     with pytest.raises(ConfigurationError) as caught:
         client.send_sms(to="15551234888", text="Hello")
@@ -174,7 +174,7 @@ def test_a_client_that_cannot_be_made_hides_its_key() -> None:
 
 
 class Accident(Exception):
-    """What no program expects."""
+    """An exception that no program expects."""
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def accident(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_accident_shows_no_key(
     args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, from_file: bool
 ) -> None:
-    """Whatever happens within a command, no frame of it has the API key in the open."""
+    """An unexpected exception in a command has no frame with the API key."""
     monkeypatch.chdir(tmp_path)
     Path("promo.csv").write_text("to\n15551234888\n", "utf-8")
     if from_file:
@@ -231,7 +231,7 @@ def test_an_accident_shows_no_key(
 def test_an_accident_shows_no_dsn(
     args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The DSN of the environment is in no frame of ours or of click's."""
+    """An unexpected exception in a command has no frame with the DSN's password."""
     monkeypatch.setenv("SKYCORE_DSN", f"postgresql://u:{PASSWORD}@/db?host={tmp_path}")
 
     def fail(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""trio as a guest of asyncio: both run in one thread, and each task belongs to one of them."""
+"""trio as a guest of asyncio: both run in one thread, and each task belongs to one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run_as_guest(main: Callable[[], Awaitable[T]]) -> T:
 
 
 def test_the_event_loop_of_a_guest_is_trios() -> None:
-    """And that of the tasks beside it asyncio's, by whose clock they go."""
+    """A guest's event loop is trio's, and that of host tasks is asyncio's."""
     found: list[object] = []
 
     async def guest() -> object:
@@ -66,7 +66,7 @@ def test_the_event_loop_of_a_guest_is_trios() -> None:
 
 @pytest.mark.parametrize("open_client", conftest.TRANSPORTS.values(), ids=conftest.TRANSPORTS)
 def test_trio_as_a_guest_sends_as_trio_alone_does(open_client: OpenClient, tmp_path: Path) -> None:
-    """One message, many, and the ledger: all as on trio alone."""
+    """A guest sends one message, many, and with a ledger."""
 
     async def guest() -> list[str]:
         messages = [SMS(to="15551234888", text="Hello", key=f"k{n}") for n in range(5)]
@@ -84,7 +84,7 @@ def test_trio_as_a_guest_sends_as_trio_alone_does(open_client: OpenClient, tmp_p
 
 
 def test_a_client_of_the_host_is_not_the_guests() -> None:
-    """Where the host has used it, a guest is told to make its own, as in any other event loop."""
+    """A host's client raises RuntimeError in the guest."""
 
     async def host() -> None:
         async with conftest.over_httpx(server.url) as client:
@@ -109,7 +109,7 @@ def test_a_client_of_the_host_is_not_the_guests() -> None:
 
 
 def test_a_guest_takes_postbacks_in() -> None:
-    """The receiver's deadlines are by trio's clock there."""
+    """The receiver takes postbacks in a guest, by trio's clock."""
     taken: list[object] = []
     body = b"<POSTBACK><ORIGIN>MT</ORIGIN><CODE>N101</CODE></POSTBACK>"
 

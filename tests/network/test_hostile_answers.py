@@ -1,7 +1,7 @@
-"""What a hostile server answers, over real sockets: bounded in time and memory, on any event loop.
+"""A hostile server's answers over real sockets: bounded in time and memory.
 
-What the bytes are read as is in `tests/unit/transports/test_answers.py`; here is that a connection
-which brings them is given up in time, its socket closed, and the next message is none the wiser.
+How bytes are read is tested in `tests/unit/transports/test_answers.py`; here such a connection has
+to be given up in time, its socket closed, and the next message unharmed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SECOND = SUCCESS.replace(b"12345", b"2")
 
 
 def endless(start: bytes, of: bytes, *, size: int = 256 * 1024) -> Script:
-    """Send `start`, and then `of` over and over as fast as it goes, some KiB at a time."""
+    """Send `start`, and then `of` repeatedly at full speed, some KiB at a time."""
     return (Read(), Send(start or of), Drip(of * max(1, size // len(of)), pause=0))
 
 
@@ -85,7 +85,7 @@ TINY = ("early answers of a line", "chunks of a byte")
 async def test_an_answer_without_an_end_is_given_up(
     script: Script, open_it: OpenClient, *, secure: bool
 ) -> None:
-    """Long before its time is over, and in a few megabytes, it is in doubt, its socket closed."""
+    """An endless answer is given up long before the timeout, in bounded memory, as in doubt."""
     tls: Script = (Secure(),) if secure else ()
     with FaultServer((*tls, *script), (*tls, Read(), Send(answer()))) as server:
         url = server.secure_url if secure else server.url
@@ -117,7 +117,7 @@ SLOW: dict[str, Script] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SLOW.values(), ids=SLOW)
 async def test_a_byte_now_and_then_buys_no_time(script: Script) -> None:
-    """The timeout is that of the whole answer, and not of each piece of it."""
+    """The timeout bounds the whole answer, not each piece."""
     with FaultServer(script) as server:
         async with over_direct(server.url, timeout=0.5) as client:
             began = time.monotonic()
@@ -130,7 +130,7 @@ async def test_a_byte_now_and_then_buys_no_time(script: Script) -> None:
 
 @attrs.frozen
 class Shape:
-    """An answer that two readers might frame in two ways, and what becomes of its message."""
+    """An answer that two readers might frame differently, and its message's outcome."""
 
     sent: bytes
     outcome: type[Accepted | SkycoreError]
@@ -181,7 +181,7 @@ SMUGGLING: dict[str, Shape] = {
 
 @pytest.mark.parametrize("shape", SMUGGLING.values(), ids=SMUGGLING)
 async def test_an_answer_that_could_be_framed_in_two_ways_frames_no_other(shape: Shape) -> None:
-    """Whatever it is taken for, no byte of it is read as the answer to the next message."""
+    """An ambiguously framed answer is never read into the next message's answer."""
     second: Script = (Read(), Send(answer(SECOND)), Hang())
     with FaultServer((Read(), Send(shape.sent), *second), second) as server:
         async with over_direct(server.url) as client:

@@ -1,7 +1,7 @@
-"""What a message over a caller's own client meets: of httpx, or of httpx2 where the tests say so.
+"""A message over a caller's own client of httpx, or of httpx2 if the tests are told so.
 
-The outcomes of faults are in `test_fault_matrix.py`; here is what the caller's client adds, and
-what it would do by itself.  What counts is told by the server: how many requests it read whole.
+Outcomes of faults are in `test_fault_matrix.py`; here is what the caller's client adds, and what
+it would do by itself. The server counts how many requests it read whole.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ async def sending_over(
 
 
 async def test_the_callers_client_stays_open() -> None:
-    """Closing ours closes neither the caller's client nor its connections."""
+    """Closing the SkycoreClient closes neither the caller's client nor its connections."""
     with FaultServer(KEPT_ALIVE) as server:
         http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
         async with sending_over(http_client, server.url) as client:
@@ -88,7 +88,7 @@ async def test_the_callers_client_stays_open() -> None:
 
 
 async def test_over_the_callers_client_each_request_has_a_connection() -> None:
-    """It is said to the server and to httpcore, and the caller's own requests keep theirs."""
+    """Each message has a connection of its own; the caller's own requests reuse theirs."""
     with FaultServer(KEPT_ALIVE) as server:
         http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
         async with sending_over(http_client, server.url) as client:
@@ -100,7 +100,7 @@ async def test_over_the_callers_client_each_request_has_a_connection() -> None:
 
 
 async def test_no_connection_of_the_callers_own_requests_is_taken() -> None:
-    """What a server sent after the answer to the caller is not read as that to a message."""
+    """Bytes after an answer to the caller's own request are not read as a message's answer."""
     stray = SUCCESS.replace(b"SMS_12345", b"SMS_666")
     first = (Read(), Send(answer(b"to the caller") + answer(stray)), Hang())
     with FaultServer(first, first, ANSWERED) as server:
@@ -114,7 +114,7 @@ async def test_no_connection_of_the_callers_own_requests_is_taken() -> None:
 
 
 async def test_the_callers_closed_client_is_a_clear_error() -> None:
-    """A client that its owner closed is a RuntimeError and no doubtful message."""
+    """A caller's closed client raises RuntimeError, and no message is in doubt."""
     http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
     async with sending_over(http_client) as client:
         await http_client.aclose()
@@ -124,7 +124,7 @@ async def test_the_callers_closed_client_is_a_clear_error() -> None:
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 T", "308 P"])
 async def test_a_redirect_is_never_followed(status: str) -> None:
-    """A redirect could be a second SMS: not followed, whatever the caller's client does."""
+    """A redirect of a message is not followed, even if the caller's client follows redirects."""
     with FaultServer((Read(), Send(html(status, Location="/"))), ANSWERED) as server:
         http_client = httpx.AsyncClient(
             verify=client_context(), trust_env=False, follow_redirects=True
@@ -137,7 +137,7 @@ async def test_a_redirect_is_never_followed(status: str) -> None:
 
 
 async def test_the_callers_headers_and_cookies_apply() -> None:
-    """What the caller's client adds to every request is added to ours, and changes none of it."""
+    """Headers, cookies and authentication of the caller's client are sent with a message."""
     with FaultServer(ANSWERED) as server:
         http_client = httpx.AsyncClient(
             verify=client_context(),
@@ -159,8 +159,8 @@ async def test_the_callers_headers_and_cookies_apply() -> None:
     assert len({header.partition(b":")[0] for header in headers}) == len(headers)
 
 
-class Retrying(httpx.AsyncBaseTransport):
-    """Try a lost request again, somewhere where nobody listens, as a careless one may."""
+class RetriesElsewhere(httpx.AsyncBaseTransport):
+    """A transport that tries a lost request again where nobody listens."""
 
     def __init__(self) -> None:
         self.wrapped = httpx.AsyncHTTPTransport(verify=client_context())
@@ -178,17 +178,17 @@ class Retrying(httpx.AsyncBaseTransport):
 
 
 async def test_a_refused_connection_proves_nothing_after_a_request() -> None:
-    """A ConnectError of a second try does not make the first one unsent."""
+    """A ConnectError of a second try leaves the message in doubt."""
     with FaultServer((Read(),)) as server:
-        http_client = httpx.AsyncClient(transport=Retrying())
+        http_client = httpx.AsyncClient(transport=RetriesElsewhere())
         async with sending_over(http_client, server.url) as client:
             with pytest.raises(OutcomeUnknown, match="ConnectError"):
                 await send(client)
         assert len(server.requests) == 1
 
 
-class Copying(Retrying):
-    """Make a request of its own of what it is given, and send it again where it was lost."""
+class RetriesACopy(RetriesElsewhere):
+    """A transport that makes its own copy of a request, and sends it again when lost."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         def copy() -> httpx.Request:
@@ -202,8 +202,8 @@ class Copying(Retrying):
             return await self.wrapped.handle_async_request(copy())
 
 
-class Persistent(Retrying):
-    """Try a lost request again where it was lost."""
+class RetriesInPlace(RetriesElsewhere):
+    """A transport that tries a lost request again at the same place."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -214,8 +214,8 @@ class Persistent(Retrying):
 
 CHALLENGED = html("401 Unauthorized", **{"WWW-Authenticate": 'Digest realm="way", nonce="1"'})
 REPEATING: dict[str, tuple[Callable[[], httpx.AsyncClient], Script]] = {
-    "a retry": (lambda: httpx.AsyncClient(transport=Persistent()), (Read(),)),
-    "a retry of a copy": (lambda: httpx.AsyncClient(transport=Copying()), (Read(),)),
+    "a retry": (lambda: httpx.AsyncClient(transport=RetriesInPlace()), (Read(),)),
+    "a retry of a copy": (lambda: httpx.AsyncClient(transport=RetriesACopy()), (Read(),)),
     "digest auth": (
         lambda: httpx.AsyncClient(auth=httpx.DigestAuth("gate", "way"), verify=client_context()),
         (Read(), Send(CHALLENGED)),
@@ -227,7 +227,7 @@ REPEATING: dict[str, tuple[Callable[[], httpx.AsyncClient], Script]] = {
 async def test_a_request_that_is_to_be_repeated_is_in_doubt(
     make: Callable[[], httpx.AsyncClient], first: Script
 ) -> None:
-    """What the caller's client would send again by itself is stopped, and the next goes out."""
+    """A repetition by the caller's client is stopped, and leaves the message in doubt."""
     with FaultServer(first, ANSWERED) as server:
         async with sending_over(make(), server.url) as client:
             with pytest.raises(OutcomeUnknown, match="about to be sent a second time"):
@@ -238,7 +238,7 @@ async def test_a_request_that_is_to_be_repeated_is_in_doubt(
 
 
 class AskingForAToken(httpx.Auth):
-    """Ask for a token before each request, by the same way."""
+    """An authentication that asks for a token before each request, over the same client."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
         yield httpx.Request("GET", request.url)
@@ -246,7 +246,7 @@ class AskingForAToken(httpx.Auth):
 
 
 async def test_requests_of_the_clients_own_before_each_come_to_an_end() -> None:
-    """Where each leaves a connection that was used, nothing is sent, and the error says why."""
+    """A client that asks for a token before each request ends in NotSent with advice."""
     with FaultServer(KEPT_ALIVE) as server:
         http_client = httpx.AsyncClient(auth=AskingForAToken(), verify=client_context())
         async with sending_over(http_client, server.url) as client:
@@ -263,14 +263,14 @@ def raising(fault: Exception) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.MockTransport(handle))
 
 
-class Demanding(Exception):
+class NeedsArguments(Exception):
     """An exception that cannot be made from its own `args`."""
 
     def __init__(self, *, url: str) -> None:
         super().__init__(f"failed for {url}")
 
 
-class Exploding(Exception):
+class MadeOnce(Exception):
     """An exception that can be made only once."""
 
     made = 0
@@ -298,14 +298,14 @@ class Exploding(Exception):
             ConnectionResetError,
             id="OSError",
         ),
-        pytest.param(Demanding(url="x"), OutcomeUnknown, RuntimeError, id="keyword only"),
-        pytest.param(Exploding("x"), OutcomeUnknown, RuntimeError, id="cannot be copied"),
+        pytest.param(NeedsArguments(url="x"), OutcomeUnknown, RuntimeError, id="keyword only"),
+        pytest.param(MadeOnce("x"), OutcomeUnknown, RuntimeError, id="cannot be copied"),
     ],
 )
 async def test_an_exception_of_a_foreign_transport_is_no_proof(
     fault: Exception, error: type[SkycoreError], cause: type[Exception]
 ) -> None:
-    """Without httpcore's trace a message is in doubt, whatever the exception is called."""
+    """Any exception of a foreign transport leaves the message in doubt."""
     async with sending_over(raising(fault)) as client:
         with pytest.raises(error, match=type(fault).__name__) as caught:
             await send(client)
@@ -314,7 +314,7 @@ async def test_an_exception_of_a_foreign_transport_is_no_proof(
 
 
 async def test_an_answer_to_no_web_address_leaves_the_message_in_doubt() -> None:
-    """An answer whose Location is no web address was an answer: nothing is sent again."""
+    """A redirect to what is no web address leaves the message in doubt."""
     asked: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -330,7 +330,7 @@ async def test_an_answer_to_no_web_address_leaves_the_message_in_doubt() -> None
 
 
 async def test_silence_of_a_foreign_transport_is_no_proof() -> None:
-    """A timeout without a trace leaves the message in doubt."""
+    """A timeout of a foreign transport leaves the message in doubt."""
 
     async def handle(request: httpx.Request) -> httpx.Response:
         await anyio.sleep_forever()
@@ -343,7 +343,7 @@ async def test_silence_of_a_foreign_transport_is_no_proof() -> None:
 
 
 async def test_a_hook_may_read_the_answer() -> None:
-    """A response hook of the caller's that reads the body takes it from nobody."""
+    """A response hook of the caller's client may read the body."""
 
     async def read(response: httpx.Response) -> None:
         await response.aread()
@@ -358,7 +358,7 @@ async def test_a_hook_may_read_the_answer() -> None:
 
 @pytest.mark.slow
 async def test_no_free_connection_of_the_callers_in_time_is_not_sent() -> None:
-    """The wait for a connection of the caller's own pool counts, and ends in NotSent."""
+    """A message that gets no connection of the caller's pool in time is NotSent."""
     with FaultServer((Read(), Hang()), ANSWERED) as server:
         async with (
             TRANSPORTS["http_client"](server.url, max_in_flight=1, timeout=1) as client,
@@ -389,7 +389,7 @@ async def over(name: str, base_url: str, **settings: Any) -> AsyncIterator[Skyco
 
 @EITHER
 async def test_a_client_of_either_library_is_taken(name: str) -> None:
-    """A message goes out over it, on a connection of its own, and over TLS as well."""
+    """A client of httpx or httpx2 sends messages, also over TLS."""
     secure = (Secure(), *ANSWERED)
     with FaultServer(ANSWERED, ANSWERED, secure) as server:
         async with over(name, server.url) as client:
@@ -400,7 +400,7 @@ async def test_a_client_of_either_library_is_taken(name: str) -> None:
 
 @EITHER
 async def test_what_either_raises_means_the_same(name: str) -> None:
-    """Refused before the request it is NotSent, broken off after it in doubt, told in one way."""
+    """Errors of httpx and of httpx2 have the same outcomes."""
     library = import_module(name)
     with refused() as url, FaultServer((Read(),)) as server:
         async with over(name, server.url) as client:
@@ -414,7 +414,7 @@ async def test_what_either_raises_means_the_same(name: str) -> None:
 
 @EITHER
 async def test_what_either_logs_has_no_key(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The URL of a GET has the key in it, and is in the log of the library without it."""
+    """The logs of httpx and httpx2 have no API key in them."""
     caplog.set_level(logging.DEBUG)
     with FaultServer(ANSWERED) as server:
         async with over(name, server.url, api_key=KEY, method="GET") as client:
@@ -426,7 +426,7 @@ async def test_what_either_logs_has_no_key(name: str, caplog: pytest.LogCaptureF
 
 @pytest.mark.slow
 def test_httpx2_is_not_loaded_for_others() -> None:
-    """Who has a client of httpx, or none, does without httpx2."""
+    """httpx2 is not imported for clients of httpx, or without any."""
     program = (
         "import sys, httpx; from skycore_async import SkycoreClient;"
         " SkycoreClient(api_key='a key', http_client=httpx.AsyncClient(verify=False));"
@@ -438,7 +438,7 @@ def test_httpx2_is_not_loaded_for_others() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_task_cancelled_within_a_handshake_leaves_no_socket() -> None:
-    """`Task.cancel()` closes the connection, which httpcore forgets at this point."""
+    """`Task.cancel()` during a TLS handshake closes the socket."""
     with FaultServer((Hang(),)) as server:
         http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
         async with sending_over(http_client, server.secure_url) as client:
@@ -453,7 +453,7 @@ async def test_a_task_cancelled_within_a_handshake_leaves_no_socket() -> None:
 
 
 async def test_an_exchange_cancelled_within_a_handshake_leaves_no_socket() -> None:
-    """A cancelled scope closes the connection, too, and so does the time that is over."""
+    """A cancelled scope during a TLS handshake closes the socket."""
     with FaultServer((Hang(),)) as server:
         http_client = httpx.AsyncClient(verify=client_context(), trust_env=False)
         async with sending_over(http_client, server.secure_url) as client:

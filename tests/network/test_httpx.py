@@ -1,8 +1,7 @@
-"""What a transport on httpx makes of the faults of real sockets.
+"""A transport on httpx over real sockets.
 
-The outcomes of faults are in `test_fault_matrix.py`; here is what connections
-are to the pools, on asyncio and on trio, and what is particular to httpx.  What
-counts is told by the server: how many requests it read whole.
+Outcomes of faults are in `test_fault_matrix.py`; here is how the pools use connections, on asyncio
+and trio, and what is particular to httpx. The server counts how many requests it read whole.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ async def post(transport: Transport, url: str, timeout: float = 5) -> Response:
     ("name", "library"), [("httpx", httpx), ("http_client", http_library)], ids=["own", "theirs"]
 )
 async def test_the_cause_is_httpxs(name: str, library: ModuleType) -> None:
-    """What fails is told with a copy of the library's exception, without its frames."""
+    """The cause of an error is a copy of the library's exception, without frames."""
     with refused() as url:
         async with TRANSPORTS[name](url, max_attempts=1) as client:
             with pytest.raises(NotSent) as caught:
@@ -88,7 +87,7 @@ async def test_the_cause_is_httpxs(name: str, library: ModuleType) -> None:
 
 
 async def test_a_certificate_of_nobody_known_is_not_taken() -> None:
-    """A self-signed certificate is NotSent, with the client as it comes."""
+    """A self-signed certificate is NotSent with default settings."""
     with FaultServer((Secure(trusted=False), Read())) as server:
         async with SkycoreClient(
             api_key="a key", from_="60856", base_url=server.secure_url, max_attempts=1
@@ -115,7 +114,7 @@ PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
 async def test_a_proxy_is_told_from_what_is_behind_it(
     scheme: str, script: Script, error: type[SkycoreError]
 ) -> None:
-    """A CONNECT is not the request: until the tunnel has TLS, the message is NotSent."""
+    """A failure of a CONNECT, before the tunnel has TLS, is NotSent."""
     with FaultServer(script) as proxy:
         transport = HttpxTransport(proxy=f"http://127.0.0.1:{proxy.port}", verify=client_context())
         async with SkycoreClient(
@@ -132,7 +131,7 @@ async def test_a_proxy_is_told_from_what_is_behind_it(
 
 
 async def test_no_time_left_is_not_sent() -> None:
-    """A message that may start at the last moment is not sent, and it says so."""
+    """A message without time left is NotSent."""
     with FaultServer(ANSWERED) as server:
         transport = HttpxTransport(verify=client_context())
         with pytest.raises(NotSent):
@@ -142,14 +141,14 @@ async def test_no_time_left_is_not_sent() -> None:
 
 
 async def test_a_proxy_that_cannot_be_is_an_error_at_once() -> None:
-    """A wrong proxy fails where it is given, not at the first message."""
+    """A bad proxy is a ValueError at construction."""
     with pytest.raises(ValueError, match="proxy"):
         HttpxTransport(proxy="gopher://proxy.example")
 
 
 @pytest.mark.slow
 async def test_a_request_that_nobody_reads_is_in_doubt(open_client: OpenClient) -> None:
-    """A write that gets stuck half way is OutcomeUnknown, and leaves nothing half run."""
+    """A request that gets stuck half written is in doubt."""
     with FaultServer((Wait(60),)) as server:
         request = Request(method="POST", url=server.url, body=bytes(16_000_000))
         async with open_client(server.url) as client:
@@ -159,7 +158,7 @@ async def test_a_request_that_nobody_reads_is_in_doubt(open_client: OpenClient) 
 
 
 async def test_a_long_answer_is_not_read_to_its_end(open_client: OpenClient) -> None:
-    """Reading stops after 1 MiB, without waiting for the timeout."""
+    """An answer larger than 1 MiB is read no further, and leaves the message in doubt."""
     script = (Read(), Send(b"HTTP/1.1 200 OK\r\n\r\n"), Drip(b"x" * 65536, pause=0))
     with FaultServer(script) as server:
         async with open_client(server.url, timeout=60) as client:
@@ -170,7 +169,7 @@ async def test_a_long_answer_is_not_read_to_its_end(open_client: OpenClient) -> 
 
 
 async def test_a_get_too_long_for_a_url_is_not_sent(open_client: OpenClient) -> None:
-    """A request that cannot even be written is NotSent."""
+    """A GET whose URL is too long is NotSent."""
     with FaultServer(ANSWERED) as server:
         async with open_client(server.url, method="GET", max_attempts=1) as client:
             with pytest.raises(NotSent, match="URL too long"):
@@ -182,7 +181,7 @@ async def test_a_get_too_long_for_a_url_is_not_sent(open_client: OpenClient) -> 
 
 
 async def test_connections_are_used_again(open_reusing_client: OpenClient) -> None:
-    """One message after the other goes over one connection."""
+    """Messages one after the other go over one connection."""
     with FaultServer(KEPT_ALIVE) as server:
         async with open_reusing_client(server.url) as client:
             for _ in range(3):
@@ -191,7 +190,7 @@ async def test_connections_are_used_again(open_reusing_client: OpenClient) -> No
 
 
 async def test_a_connection_closed_while_idle_costs_no_message(open_client: OpenClient) -> None:
-    """A server may close an idle connection; the next message takes a new one, once."""
+    """A message after the server closed an idle connection goes over a new one."""
     with FaultServer(ANSWERED) as server:
         async with open_client(server.url) as client:
             for _ in range(3):
@@ -203,7 +202,7 @@ async def test_a_connection_closed_while_idle_costs_no_message(open_client: Open
 async def test_a_connection_that_dies_at_its_second_use_is_not_tried_again(
     open_reusing_client: OpenClient,
 ) -> None:
-    """A request on an old connection may have arrived, so its loss is in doubt, like any."""
+    """A message lost on a reused connection is in doubt, and not tried again."""
     with FaultServer((*ANSWERED, Read()), ANSWERED) as server:
         async with open_reusing_client(server.url) as client:
             await send(client)
@@ -215,7 +214,7 @@ async def test_a_connection_that_dies_at_its_second_use_is_not_tried_again(
 
 
 async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection is not used again after `KEEPALIVE_EXPIRY`, which is under 5 seconds."""
+    """A connection is not reused after `KEEPALIVE_EXPIRY`, which is below 5 seconds."""
     assert KEEPALIVE_EXPIRY < 5
     monkeypatch.setattr(httpcore_connection, "KEEPALIVE_EXPIRY", 0.01)
     with FaultServer(KEPT_ALIVE) as server:
@@ -227,7 +226,7 @@ async def test_an_idle_connection_expires(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_at_most_max_in_flight_at_once(open_reusing_client: OpenClient) -> None:
-    """The client bounds the connections too: what is beyond waits for one, and all goes out."""
+    """A client has at most `max_in_flight` connections, and all messages go out."""
     with FaultServer(KEPT_ALIVE) as server:
         async with (
             open_reusing_client(server.url, max_in_flight=2) as client,
@@ -248,7 +247,7 @@ async def has_read(server: FaultServer) -> None:
 async def test_there_are_as_many_connections_as_messages_under_way(
     open_client: OpenClient,
 ) -> None:
-    """A client's `max_in_flight` is said once: as many wait for an answer at the same time."""
+    """As many exchanges as `max_in_flight` can wait for answers at the same time."""
     many = 120  # and so more than there are by default
     with FaultServer(*[(Read(), Hold(), Send(answer()))] * many) as server:
         async with (
@@ -267,7 +266,7 @@ async def test_there_are_as_many_connections_as_messages_under_way(
 
 
 async def test_closing_within_a_cancelled_scope_closes(open_client: OpenClient) -> None:
-    """A client closes its idle connections even where it is cancelled, and raises nothing."""
+    """Closing a client in a cancelled scope closes its idle connections."""
     with FaultServer(KEPT_ALIVE) as server:
         with anyio.CancelScope() as scope:
             async with open_client(server.url) as client:
@@ -278,7 +277,7 @@ async def test_closing_within_a_cancelled_scope_closes(open_client: OpenClient) 
 
 
 async def test_closing_lets_an_exchange_end(open_client: OpenClient) -> None:
-    """A transport's `aclose` breaks no exchange off: its answer still counts."""
+    """A transport's `aclose` lets an exchange end with its answer."""
     bodies = []
     with FaultServer(SLOWLY_ANSWERED) as server:
         async with open_client(server.url) as client, anyio.create_task_group() as tasks:
@@ -295,7 +294,7 @@ async def test_closing_lets_an_exchange_end(open_client: OpenClient) -> None:
 
 
 async def test_closing_a_client_waits_for_its_exchanges(open_client: OpenClient) -> None:
-    """A client's `aclose` returns when the answer under way has come, and it counts."""
+    """A client's `aclose` waits for the answers under way."""
     outcomes: list[Accepted] = []
 
     async def outcome(client: SkycoreClient) -> None:
@@ -331,7 +330,7 @@ async def test_a_connection_in_use_is_closed_after_its_answer() -> None:
 async def test_a_connection_is_closed_without_fail(
     monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """Closing it is not cancelled with its caller, ends in time, and raises nothing."""
+    """Closing a connection is not cancelled with its caller, ends in time and never raises."""
     closed = []
     close = httpcore.AsyncConnectionPool.aclose
 
@@ -356,7 +355,7 @@ async def test_a_connection_is_closed_without_fail(
 
 
 async def test_a_closed_client_says_so(open_client: OpenClient) -> None:
-    """Sending after `aclose` is a RuntimeError and no doubtful message; closing twice is fine."""
+    """Sending after `aclose` raises RuntimeError; closing twice is allowed."""
     with FaultServer(KEPT_ALIVE) as server:
         async with open_client(server.url) as client:
             await send(client)
@@ -370,7 +369,7 @@ async def test_a_closed_client_says_so(open_client: OpenClient) -> None:
 
 
 async def test_a_transport_gives_the_answer_as_it_came() -> None:
-    """Status, headers by their lower-case names, and the body: nothing is read into them."""
+    """A transport returns status, lower-case headers and body as they came."""
     script = (Read(), Send(answer(b"any", status="418 Teapot", headers={"X-Other": "1"})))
     http_client = http_library.AsyncClient(verify=client_context(), trust_env=False)
     ours = HttpxTransport(verify=client_context())
@@ -386,7 +385,7 @@ async def test_a_transport_gives_the_answer_as_it_came() -> None:
 
 
 async def test_a_closed_transport_is_a_clear_error() -> None:
-    """Using a transport by itself after closing it says so, and sends nothing."""
+    """A closed transport raises RuntimeError."""
     transport = HttpxTransport()
     await transport.aclose()
     with pytest.raises(RuntimeError, match="this transport is closed"):

@@ -1,7 +1,7 @@
-"""Every snippet in the README and in docs/ runs, and does what the text beside it says.
+"""Every snippet in the README and in docs/ runs, and does what its text says.
 
-Each test takes its snippet by the page and by words that are in it; one that is taken by no
-test fails, as does a line for the shell with a command or an option that there is not.
+Each test takes its snippet by the page and by words that are in the snippet. A snippet without a
+test fails, and so does a shell line with an unknown command or option.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def snippet(page: str, about: str) -> str:
 
 
 def typed(page: str) -> Iterator[list[str]]:
-    """Yield what a page has to be typed into a shell, as words; a quote may span lines."""
+    """Yield the shell lines of a page as words; a quote may span lines."""
     for block in blocks(page, "console"):
         line = ""
         for more in block.splitlines():
@@ -84,7 +84,7 @@ def typed(page: str) -> Iterator[list[str]]:
 
 
 def samples(page: str, port: int) -> list[tuple[str, bytes]]:
-    """Return the path and the body of each postback that a page has curl post to a port."""
+    """Return the path and body of each postback that a page posts to a port by curl."""
     found = []
     for words in typed(page):
         if words[0] == "curl" and "--data" in words:
@@ -96,7 +96,7 @@ def samples(page: str, port: int) -> list[tuple[str, bytes]]:
 
 
 def post(web: httpx.Client, path: str, body: bytes) -> httpx.Response:
-    """Post as curl does, which says of any data that it is a form's."""
+    """Post as curl does, which calls any data a form's."""
     form = {"content-type": "application/x-www-form-urlencoded"}
     return web.post(path, content=body, headers=form)
 
@@ -110,7 +110,7 @@ def run(text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Stand a simulator in for Skycore, through the environment."""
+    """Let a simulator stand in for Skycore, through the environment."""
     with Simulator() as running:
         monkeypatch.setenv("SKYCORE_API_KEY", "simulator-key")
         monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -120,7 +120,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pause neither between attempts nor when throttled."""
+    """Make pauses between attempts and after throttling zero."""
     monkeypatch.setattr(retry, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(RateLimiter, "slow_down", lambda *_args, **_given: None)
 
@@ -134,14 +134,14 @@ def served(app: Any) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Work in a directory of the test's own, which has the list of opt-outs as well."""
+    """Work in a directory of the test's own, which also has the list of opt-outs."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def asked_for() -> Iterator[tuple[str, str]]:
-    """Yield the pages and words by which the tests below take their snippets."""
+    """Yield the page and the words by which each test below takes its snippet."""
     for node in ast.walk(ast.parse(Path(__file__).read_text("utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "snippet":
             page, about = node.args
@@ -151,7 +151,7 @@ def asked_for() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_snippet_has_a_test(page: str) -> None:
-    """No snippet of a page is without a test that runs it."""
+    """Every snippet of a page has a test that runs it."""
     words = [about for each, about in asked_for() if each == page]
     assert [text for text in blocks(page, "python") if not any(w in text for w in words)] == []
 
@@ -184,7 +184,7 @@ def test_segments(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_sending_report(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet on reports prints what was sent, and that this is all of it."""
+    """The snippet on reports prints the sent message, and that the report is complete."""
     run(snippet("README.md", 'text="Hello Jerry"'))
     capsys.readouterr()
     run(snippet("docs/failures.md", "client.sending_report("))
@@ -213,7 +213,7 @@ STOP = (
 
 
 def test_postbacks() -> None:
-    """The snippet on postbacks tells what a receipt says."""
+    """The snippet on postbacks describes a receipt."""
     assert run(snippet("docs/postbacks.md", "def describe"))["handle"](RECEIPT) == [
         "SMS_12345 is delivered, None"
     ]
@@ -223,7 +223,7 @@ def test_postbacks() -> None:
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("page", ["README.md", "docs/postbacks.md"])
 def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Run alone, the receiver opens its ledger and answers what curl posts to its URL."""
+    """The receiver snippet opens its ledger and answers what curl posts to its URL."""
     ((path, body),) = samples(page, 8000)
     with served(run(snippet(page, "on_notification=on_notification"))["app"]) as web:
         assert post(web, path, body).status_code == 200
@@ -235,7 +235,7 @@ def test_the_receiver(page: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_receiver_prints_a_receipt(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet on the page of postbacks prints what became of a message, too."""
+    """The receiver snippet of the postbacks page prints a message's state."""
     names = run(snippet("docs/postbacks.md", "on_notification=on_notification"))
     with served(names["app"]) as web:
         assert web.post("/postback/a-long-secret", content=RECEIPT).status_code == 200
@@ -244,7 +244,7 @@ def test_the_receiver_prints_a_receipt(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.usefixtures("here")
 def test_the_receiver_beside_who_sends() -> None:
-    """With the path of a ledger that is in use, what is answered is in it soon."""
+    """The receiver snippet with a path hands postbacks to a ledger that is in use."""
     app = run(snippet("docs/postbacks.md", 'ledger="promo.db"'))["app"]
 
     async def hold() -> None:
@@ -265,7 +265,7 @@ def test_the_receiver_beside_who_sends() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the page does it, and with times in all its columns of times, whatever receipts have."""
+    """An export is read by pandas and DuckDB as the page says, with times as times."""
 
     async def keep() -> None:
         async with SQLiteLedger("promo.db") as ledger, SkycoreClient(ledger=ledger) as client:
@@ -295,7 +295,7 @@ def test_an_export_is_read_by_pandas_and_duckdb(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.usefixtures("here")
 def test_an_export_in_a_program(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet prints the key, the time and the tags of what was delivered."""
+    """The export snippet prints key, time and tags of a delivered message."""
 
     async def keep() -> None:
         async with SQLiteLedger("service.db", clock=lambda: NOON) as ledger:
@@ -319,7 +319,7 @@ def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_shared_list_of_opt_outs(
     simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A program that shares the list sends nothing to whom `skycore opt-outs add` put on it."""
+    """A program that shares the list sends nothing to a number that `opt-outs add` put on it."""
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551234888"])
     run(snippet("docs/postbacks.md", "share_opt_outs(ledger)"))
     assert capsys.readouterr().out.startswith("not sent: ")
@@ -332,7 +332,7 @@ def test_a_shared_list_of_opt_outs(
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_what_handsets_write(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet on texts prints what curl has posted to the receiver."""
+    """The snippet on texts prints what curl posted to the receiver."""
     ((path, body),) = samples("docs/postbacks.md", 8000)
     with served(PostbackReceiver(ledger="service.db", secret="a-long-secret")) as web:
         assert post(web, path, body).status_code == 200
@@ -341,7 +341,7 @@ def test_what_handsets_write(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_postback_for_the_command() -> None:
-    """What curl posts to `skycore listen` is a receipt of a message that was delivered."""
+    """What curl posts to `skycore listen` is a delivery receipt."""
     ((path, body),) = samples("docs/postbacks.md", 8026)
     (receipt,) = parse_postback(body)
     assert (path, isinstance(receipt, DeliveryReceipt)) == ("/postback", True)
@@ -351,7 +351,7 @@ def test_the_postback_for_the_command() -> None:
 def test_more_than_one_machine(
     simulator: Simulator, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The snippet over PostgreSQL sends its key once, also when it is run again."""
+    """The PostgreSQL snippet sends its key once, also when run again."""
     monkeypatch.setenv("SKYCORE_DSN", dsn)
     run(snippet("docs/cluster.md", "PostgresLedger(DSN)"))
     run(snippet("docs/cluster.md", "PostgresLedger(DSN)"))
@@ -361,7 +361,7 @@ def test_more_than_one_machine(
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet on the ledger sends its key once, also when it is run again."""
+    """The ledger snippet sends its key once, also when run again."""
     run(snippet("README.md", 'key="welcome-4711"'))
     run(snippet("README.md", 'key="welcome-4711"'))
     assert simulator.billed == 1
@@ -372,7 +372,7 @@ def test_the_ledger(simulator: Simulator, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_ending_doubt(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet on ending doubt settles what was taken, and says why the rest stays open."""
+    """The settle snippet prints what was sent, and why the rest stays in doubt."""
     send = snippet("README.md", 'key="welcome-4711"')
     for number in ("15551232002", "15551232001"):
         run_doubtful = send.replace("15551234888", number).replace("welcome-4711", number)
@@ -388,14 +388,14 @@ def test_ending_doubt(simulator: Simulator, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_simulator(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet on testing meets the lost answer, and sees that one message was billed."""
+    """The testing snippet meets a lost answer, and sees one billed message."""
     run(snippet("docs/testing.md", "print(skycore.billed)"))
     assert capsys.readouterr().out.splitlines()[-1] == "1"
 
 
 @pytest.mark.slow
 def test_with_pytest(tmp_path: Path) -> None:
-    """The example test passes, as a test of a user's own."""
+    """The example test for users passes in a project of its own."""
     example = tmp_path / "test_reminders.py"
     example.write_text(snippet("docs/testing.md", "def test_a_reminder"), "utf-8")
     done = subprocess.run(  # noqa: S603 - our own interpreter
@@ -415,9 +415,9 @@ def test_with_pytest(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("here", "in_haste")
 def test_fastapi(simulator: Simulator) -> None:
-    """The service sends an order's notice once, tells its state, and answers each failure.
+    """The FastAPI service sends a notice once, reports its state and answers each failure.
 
-    A STOP that a campaign heard counts for it, and one that it hears for campaigns.
+    Its opt-outs are shared with campaigns in both directions.
     """
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
     with served(run(snippet("docs/fastapi.md", "FastAPI(lifespan"))["app"]) as web:
@@ -452,7 +452,7 @@ def test_fastapi(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
-    """Killed in the middle and run again, the script sends once to all who have not opted out."""
+    """The bulk script, killed and run again, sends once to each number not opted out."""
     numbers = [f"1555123{n}" for n in range(4800, 4815)]
     rows = "".join(f"{number},Jerry\n" for number in [*numbers, "15551230110", "15551234777"])
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
@@ -482,7 +482,7 @@ def test_the_bulk_script(simulator: Simulator, here: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("here", "in_haste")
 def test_the_worker(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    """The worker sends a job that comes twice once, and knows what to do with each failure."""
+    """The queue worker sends a repeated job once, and handles each failure."""
     names = run(snippet("docs/queue-worker.md", "create_memory_object_stream"))
     assert sorted(message.text for message in simulator.messages) == [
         "order-1 is ready",
@@ -522,7 +522,7 @@ def test_sync(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The module that a project makes sends one, then many, for whoever imports it."""
+    """The module of the sync page sends one message and then many for its importers."""
     (here / "notices.py").write_text(snippet("docs/sync.md", "async def opened"))
     monkeypatch.syspath_prepend(here)
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551234777"])
@@ -546,7 +546,7 @@ def test_trio(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def shell(page: str, about: str, folder: Path) -> None:
-    """Run the one block of a page that contains these words in a shell, as a user would."""
+    """Run the block of a page that contains these words in a shell."""
     (text,) = (block for block in blocks(page, "console") if about in block)
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
@@ -561,7 +561,7 @@ def shell(page: str, about: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_ledger_is_backed_up_and_put_back(simulator: Simulator, here: Path) -> None:
-    """The lines on backups make one while the ledger is open, and put it back once it is lost."""
+    """The backup lines copy an open ledger, and restore it after its loss."""
 
     async def send(*keys: str) -> int:
         async with SQLiteLedger("service.db") as ledger, SkycoreClient(ledger=ledger) as client:
@@ -603,7 +603,7 @@ TYPED = [(page, words) for page in PAGES for words in typed(page) if words[0] ==
 
 
 def test_every_command_is_listed_and_there() -> None:
-    """The page of the command line lists the commands that there are."""
+    """The command line page lists exactly the commands that exist."""
     listed = {words[1] for page, words in TYPED if page == "docs/command-line.md"}
     assert listed == set(COMMANDS)
 
@@ -612,7 +612,7 @@ def test_every_command_is_listed_and_there() -> None:
     ("page", "words"), TYPED, ids=[f"{page}: {' '.join(words)}" for page, words in TYPED]
 )
 def test_what_is_typed_is_understood(page: str, words: list[str]) -> None:
-    """A line for the shell names a command, options and as many arguments as there are."""
+    """Each shell line of a page has a known command, known options and enough arguments."""
     assert page in PAGES
     command: click.Command = skycore
     rest = words[1:]

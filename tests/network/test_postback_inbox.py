@@ -1,7 +1,7 @@
-"""Postbacks beside a ledger that another process has open: `PostbackInbox`, and a receiver's path.
+"""Postbacks beside a ledger that another process has open: PostbackInbox and receivers.
 
-Strategy: the other process is a real one where it is about locks; where it is about who takes
-in what, the ledger is open in this process, which is as good as another to an inbox.
+Strategy: where it is about locks, the other process is a real one. Where it is about which ledger
+takes postbacks in, the ledger is open in this process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def until(holds: Callable[[], Awaitable[Any]]) -> None:
-    """Wait for what another task, or process, brings about."""
+    """Wait until a condition that another task or process brings about holds."""
     for _ in range(1000):
         if await holds():
             return
@@ -58,13 +58,13 @@ def files_in(folder: Path) -> set[str]:
 
 
 async def unplaced(path: Path) -> int:
-    """Open the ledger, and return how many receipts it has."""
+    """Open the ledger, and return how many unplaced receipts it has."""
     async with SQLiteLedger(path) as ledger:
         return (await ledger.summary()).unplaced
 
 
 async def test_a_receiver_takes_postbacks_in_beside_whoever_has_the_ledger(path: Path) -> None:
-    """Who sends finds what became of a message, and a STOP, where it asks for them."""
+    """The sending process gets delivery and STOP from a receiver beside its ledger."""
     async with (
         SQLiteLedger(path, look_every=0.01) as ledger,
         PostbackInbox(path, look_every=0.01) as inbox,
@@ -80,7 +80,7 @@ async def test_a_receiver_takes_postbacks_in_beside_whoever_has_the_ledger(path:
 
 @pytest.mark.parametrize("kind", [str, Path])
 async def test_a_path_is_enough(kind: type, path: Path) -> None:
-    """The receiver opens its inbox at its start, or at the first postback, as it does a ledger."""
+    """A receiver with a path opens its inbox at its start or first postback."""
     receiver = PostbackReceiver(ledger=kind(path))
     async with SQLiteLedger(path, look_every=math.inf):
         assert await status(receiver) == 200
@@ -89,7 +89,7 @@ async def test_a_path_is_enough(kind: type, path: Path) -> None:
 
 
 async def test_while_nobody_has_the_ledger_it_is_opened_for_a_moment(path: Path) -> None:
-    """So the ledger has each postback soon, and is free for others; it is made if missing."""
+    """A ledger that nobody has open is opened briefly to take postbacks in."""
     async with PostbackInbox(path, look_every=0.01) as inbox:
         for count in (1, 2):
             await inbox.record(notice(tracking_id=str(count)))
@@ -102,7 +102,7 @@ async def _is_empty(inbox: PostbackInbox) -> bool:
 
 
 async def test_of_several_each_takes_in_what_all_received(path: Path) -> None:
-    """Workers of one server share the inbox, and none of them keeps the ledger."""
+    """Several workers of one server share the inbox."""
     async with (
         PostbackInbox(path, look_every=math.inf) as one,
         PostbackInbox(path, look_every=math.inf) as other,
@@ -118,7 +118,7 @@ async def test_of_several_each_takes_in_what_all_received(path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_postback_is_on_the_disk_while_another_process_has_the_ledger(path: Path) -> None:
-    """What was answered is on the disk; who has the ledger is told by its number, on Linux."""
+    """A postback is stored on the disk while another process has the ledger."""
     with owner(path) as process:
         async with PostbackInbox(path) as inbox:
             assert inbox.holder() in {f"process {process.pid}", "another process"}
@@ -130,7 +130,7 @@ async def test_a_postback_is_on_the_disk_while_another_process_has_the_ledger(pa
 
 
 async def test_a_postback_has_the_time_at_which_it_came(path: Path) -> None:
-    """The clock is asked when a postback comes, and not when it is taken in."""
+    """A postback keeps its time of receipt until it is taken in."""
     clock = Clock()
     async with (
         SQLiteLedger(path, look_every=math.inf) as ledger,
@@ -144,7 +144,7 @@ async def test_a_postback_has_the_time_at_which_it_came(path: Path) -> None:
 
 
 async def test_the_settings_of_a_ledger_are_its_own(path: Path) -> None:
-    """What it takes in while nobody has the ledger is judged by the rule that it was given."""
+    """An inbox takes postbacks in with the opt-out rule that it was given."""
     rule = {"no more": True}.get
     async with PostbackInbox(path, opt_out_rule=lambda text: rule(text.text)) as inbox:
         await inbox.record(said("no more"))
@@ -154,7 +154,7 @@ async def test_the_settings_of_a_ledger_are_its_own(path: Path) -> None:
 
 
 async def test_what_cannot_be_written_is_answered_with_500(path: Path) -> None:
-    """The provider tries again, and there is room then."""
+    """A postback that cannot be stored is answered with 500, and later taken."""
     async with (
         SQLiteLedger(path, look_every=math.inf),
         PostbackInbox(path, look_every=math.inf) as inbox,
@@ -171,7 +171,7 @@ async def test_what_cannot_be_written_is_answered_with_500(path: Path) -> None:
 async def test_what_nobody_foresaw_is_raised_as_it_is(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake of ours is not taken for one of the disk's."""
+    """An unexpected exception of the inbox is raised unchanged."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError
@@ -183,7 +183,7 @@ async def test_what_nobody_foresaw_is_raised_as_it_is(
 
 
 async def test_what_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
-    """A mistyped name is told at the start, and nothing is made beside it."""
+    """A path that is no ledger is an error at the start, and no inbox is made."""
     rows = tmp_path / "rows.csv"
     write(rows, "to;name\n" * 100)
     with pytest.raises(LedgerError, match="is no ledger"):
@@ -194,7 +194,7 @@ async def test_what_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
 
 
 async def test_an_inbox_of_another_ledger_is_told_at_the_start(path: Path) -> None:
-    """A receiver does not put new postbacks behind those that nobody takes in."""
+    """An inbox that has another ledger's postbacks is an error at the start."""
     async with PostbackInbox(path):
         pass
     async with SQLiteLedger(path, look_every=math.inf), PostbackInbox(path) as inbox:
@@ -205,7 +205,7 @@ async def test_an_inbox_of_another_ledger_is_told_at_the_start(path: Path) -> No
 
 
 async def test_a_ledger_that_was_moved_away_is_not_made_anew(path: Path) -> None:
-    """What comes stays in the inbox, for the ledger when it is back."""
+    """A ledger that was moved away is not made anew; postbacks wait in the inbox."""
     elsewhere = path.with_name("elsewhere.db")
     async with PostbackInbox(path, look_every=math.inf) as inbox:
         move(path, elsewhere)
@@ -221,7 +221,7 @@ async def test_a_ledger_that_was_moved_away_is_not_made_anew(path: Path) -> None
 async def test_a_ledger_that_cannot_be_looked_for_is_told(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be there, and what came stays in the inbox."""
+    """A ledger that cannot be accessed is an error, and postbacks stay in the inbox."""
 
     def fail(_path: Path, **_options: bool) -> None:
         raise PermissionError(13, "Permission denied")
@@ -239,7 +239,7 @@ async def test_a_ledger_that_cannot_be_looked_for_is_told(
 async def test_a_relative_path_is_that_of_when_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the program works later on; a symbolic link is the ledger that it led to."""
+    """A relative path is resolved when given, also through symbolic links."""
     for name in ("one", "other"):
         make_directory(tmp_path / name)
     monkeypatch.chdir(tmp_path / "one")
@@ -263,7 +263,7 @@ def link(to: str, path: Path) -> None:
 
 
 async def test_an_inbox_that_is_not_open_is_a_mistake_of_the_program(path: Path) -> None:
-    """As a ledger is: to use one that is not, is a mistake of the program."""
+    """An inbox that is not open raises RuntimeError, and bad settings are refused."""
     inbox = PostbackInbox(path)
     with pytest.raises(RuntimeError, match="is not open"):
         await inbox.record(notice())
@@ -277,7 +277,7 @@ async def test_an_inbox_that_is_not_open_is_a_mistake_of_the_program(path: Path)
 
 @pytest.mark.slow
 async def test_a_ledger_in_use_says_what_a_receiver_can_do(path: Path) -> None:
-    """The second worker of a server, which cannot have the ledger, is told of the path."""
+    """A receiver whose ledger is in use fails with the advice to give a path."""
     told: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, str]:
@@ -294,7 +294,7 @@ async def test_a_ledger_in_use_says_what_a_receiver_can_do(path: Path) -> None:
 
 
 async def test_who_opens_the_ledger_waits_for_who_takes_in(path: Path) -> None:
-    """Where there is an inbox, the ledger is in use for a moment now and then."""
+    """Opening a ledger beside an inbox waits for a process that takes postbacks in."""
     waited: list[float] = []
     async with PostbackInbox(path, look_every=math.inf):
         ledger, taking = SQLiteLedger(path), SQLiteLedger(path, look_every=math.inf)

@@ -1,4 +1,4 @@
-"""The pytest plugin: a pretend Skycore in the tests of those who use this package."""
+"""The pytest plugin: a simulator for the tests of the package's users."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_nobody_is_on_the_list(skycore):
 
 
 def run_pytest(folder: Path, text: str, *options: str, **environment: str) -> str:
-    """Run a test file in a pytest of its own, all of it passing, and return what it printed."""
+    """Run a test file in a pytest of its own, check that all passes, and return the output."""
     (folder / "test_own.py").write_text(text)
     done = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options],
@@ -87,21 +87,21 @@ def run_pytest(folder: Path, text: str, *options: str, **environment: str) -> st
 
 
 async def send(text: str = "Hello") -> str | None:
-    """Send one message with what the environment says, and return its tracking id."""
+    """Send one message with the environment's settings, and return its tracking id."""
     async with SkycoreClient(max_attempts=1) as client:
         return (await client.send_sms(to="15551234888", text=text)).tracking_id
 
 
 @pytest.mark.slow
 def test_the_example_of_the_readme_passes(tmp_path: Path) -> None:
-    """The example runs by the entry point alone, in a project that knows nothing of this one."""
+    """The README's example runs by the entry point alone."""
     assert "2 passed" in run_pytest(tmp_path, EXAMPLE, "--strict-markers", "--strict-config")
 
 
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_test_has_a_list_of_opt_outs_of_its_own(tmp_path: Path) -> None:
-    """Whom a test opts in is sent nothing by a real campaign: the user's own list has the STOP."""
+    """Opt-ins of a test do not reach the user's own list of opt-outs."""
     home, named = tmp_path / "user", tmp_path / "named.db"
     lists = [OptOutList(path) for path in (home / "opt-outs.db", named)]
     async with MemoryLedger() as ledger:
@@ -117,7 +117,7 @@ async def test_a_test_has_a_list_of_opt_outs_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_client_without_arguments_sends_to_the_fixture(skycore: Simulator) -> None:
-    """Key, short code and address are in the environment, and the simulator tells what came."""
+    """A client without arguments sends to the fixture's simulator."""
     tracking_id = anyio.run(send)
     (message,) = skycore.messages
     assert (message.to, message.from_, message.text) == ("15551234888", "60856", "Hello")
@@ -126,12 +126,12 @@ def test_a_client_without_arguments_sends_to_the_fixture(skycore: Simulator) -> 
 
 
 def test_each_test_has_a_simulator_of_its_own(skycore: Simulator) -> None:
-    """What another test sent, or scripted, is not seen here."""
+    """Messages and scripts of another test are not seen."""
     assert (skycore.messages, skycore.billed, skycore.requests) == ((), 0, 0)
 
 
 def test_a_scripted_failure_is_met(skycore: Simulator) -> None:
-    """The next requests take the behaviours that were scripted, in order, and then none."""
+    """Scripted behaviours apply to the next requests, in order."""
     skycore.script(refusal("E713"), Behaviour(answer=Answer.DROP))
     with pytest.raises(Rejected, match="E713"):
         anyio.run(send)
@@ -143,7 +143,7 @@ def test_a_scripted_failure_is_met(skycore: Simulator) -> None:
 
 @pytest.mark.slow
 def test_postbacks_reach_the_receiver_of_the_test(skycore: Simulator) -> None:
-    """With `postback_url` set, the receipts come to it, and can be waited for."""
+    """With `postback_url` set, receipts reach the test's receiver and can be waited for."""
     told: list[str | None] = []
     receiver = PostbackReceiver(
         ledger=MemoryLedger(), on_notification=lambda each: told.append(each.code)
@@ -157,7 +157,7 @@ def test_postbacks_reach_the_receiver_of_the_test(skycore: Simulator) -> None:
 
 @pytest.mark.skycore(account=Account(api_keys={"b", "c"}, short_codes={"70000"}))
 def test_the_marker_sets_the_account(skycore: Simulator) -> None:
-    """A marker's arguments are the simulator's, and the environment follows them."""
+    """The marker's arguments set the simulator's account and the environment."""
     assert (os.environ["SKYCORE_API_KEY"], os.environ["SKYCORE_FROM"]) == ("b", "70000")
     anyio.run(send)
     assert skycore.messages[0].from_ == "70000"
@@ -165,14 +165,14 @@ def test_the_marker_sets_the_account(skycore: Simulator) -> None:
 
 @pytest.mark.skycore(behaviours={}, account=Account(short_codes=()))
 def test_an_account_of_any_short_code_has_the_usual_one(skycore: Simulator) -> None:
-    """Where FROM may be anything there is one to send from all the same."""
+    """An account that allows any sender has the usual short code in the environment."""
     anyio.run(send)
     assert skycore.messages[0].from_ == "60856"
 
 
 @pytest.mark.slow
 def test_the_environment_is_as_before_afterwards(tmp_path: Path) -> None:
-    """After the test the simulator is gone, and with it what led to it."""
+    """After the test the simulator is stopped and the environment restored."""
     text = """
 import os
 seen = []
@@ -195,7 +195,7 @@ def test_second():
 
 @pytest.mark.slow
 def test_a_run_that_does_not_ask_for_it_loads_nothing(tmp_path: Path) -> None:
-    """Whoever has the package installed pays for no HTTP client and server in their tests."""
+    """A test run without the fixture imports neither client nor server."""
     text = """
 import sys
 
@@ -211,7 +211,7 @@ def test_nothing():
 def test_without_the_server_it_says_what_to_install(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the simulator cannot run, the test that asks for it is told the pip install."""
+    """Without uvicorn the fixture raises ImportError with the pip install."""
     monkeypatch.delitem(sys.modules, "skycore_async.simulator.asgi_thread", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ImportError, match=r"pip install 'skycore-async\[testing\]'"):
@@ -219,6 +219,6 @@ def test_without_the_server_it_says_what_to_install(
 
 
 def test_the_entry_point_is_the_plugin() -> None:
-    """Pytest finds the plugin under its own name."""
+    """The entry point `skycore` of pytest names the plugin."""
     (found,) = (each for each in entry_points(group="pytest11") if each.name == "skycore")
     assert found.value == "skycore_async.pytest_plugin"

@@ -1,4 +1,4 @@
-"""The postback receiver: who is let in, what is stored before 200, and what is tried again."""
+"""The postback receiver: authorization, storing before 200, and what is to be retried."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def told(ledger: MemoryLedger | SQLiteLedger) -> list[Notification]:
 
 
 def kept() -> tuple[list[Notification], PostbackReceiver]:
-    """Return a receiver that hands on to a list, and the list."""
+    """Return a receiver that appends to a list, and the list."""
     seen: list[Notification] = []
     return seen, PostbackReceiver(on_notification=seen.append)
 
@@ -80,7 +80,7 @@ def kept() -> tuple[list[Notification], PostbackReceiver]:
 
 
 class NotedLedger(MemoryLedger):
-    """A ledger that writes into a list when it has recorded."""
+    """A ledger that appends to a list once it has recorded."""
 
     def __init__(self, steps: list[str]) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class NotedLedger(MemoryLedger):
 
 @pytest.mark.anyio
 async def test_a_postback_is_stored_then_handed_on_then_answered() -> None:
-    """A postback is in the ledger before the handler sees it, and 200 comes after both."""
+    """A postback is recorded, then handed to the handler, and then answered with 200."""
     steps: list[str] = []
 
     async def handle(one: Notification) -> None:
@@ -114,7 +114,7 @@ async def test_a_postback_is_stored_then_handed_on_then_answered() -> None:
 
 @pytest.mark.anyio
 async def test_a_plain_function_is_called_where_it_is() -> None:
-    """A handler that is no coroutine function runs in the event loop's own thread."""
+    """A plain function as handler runs in the event loop's own thread."""
     threads: list[int] = []
     receiver = PostbackReceiver(on_notification=lambda _: threads.append(threading.get_ident()))
     assert await status(receiver) == 200
@@ -123,7 +123,7 @@ async def test_a_plain_function_is_called_where_it_is() -> None:
 
 @pytest.mark.anyio
 async def test_a_ledger_alone_is_enough() -> None:
-    """Without a handler, what comes is recorded."""
+    """Without a handler, postbacks are recorded."""
     async with MemoryLedger() as ledger:
         assert await status(PostbackReceiver(ledger=ledger), content=bundle(300)) == 200
         assert len(await told(ledger)) == 300
@@ -134,7 +134,7 @@ async def test_a_ledger_alone_is_enough() -> None:
 async def test_what_is_no_postback_is_400_with_the_reason(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A body that is no postback is answered with the reason as plain text, which is logged."""
+    """A body that is no postback is answered with 400 and the reason, and logged."""
     seen, receiver = kept()
     async with calling(receiver) as client:
         answer = await client.post("/postback", content=body)
@@ -151,7 +151,7 @@ async def test_what_is_no_postback_is_400_with_the_reason(
 async def test_what_cannot_be_read_is_kept_and_costs_nobody_anything(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is beside it is recorded, it is as it came, and the log says why."""
+    """An unreadable part of a postback is kept as it came and logged; the rest is recorded."""
     broken = notification(2).replace("SMS_MT", "<SMS>")
     body = f"<POSTBACK>{notification(1)}{broken}{notification(3)}</POSTBACK>"
     async with MemoryLedger() as ledger:
@@ -167,7 +167,7 @@ async def test_what_cannot_be_read_is_kept_and_costs_nobody_anything(
 
 @pytest.mark.anyio
 async def test_what_is_cut_off_is_taken_in_and_asked_for_again() -> None:
-    """What is whole is recorded; coming again it may be all there, and changes nothing else."""
+    """A postback that is cut off is recorded as far as it goes, and answered with 400."""
     whole = bundle(3)
     async with MemoryLedger() as ledger:
         receiver = PostbackReceiver(ledger=ledger)
@@ -183,7 +183,7 @@ async def test_what_is_cut_off_is_taken_in_and_asked_for_again() -> None:
 
 @pytest.mark.anyio
 async def test_what_is_cut_off_and_cannot_be_recorded_is_500() -> None:
-    """As for all else, what is not stored is no matter of the postback's."""
+    """A cut-off postback whose handler fails is answered with 500."""
 
     def fail(_: Notification) -> None:
         raise ValueError
@@ -194,7 +194,7 @@ async def test_what_is_cut_off_and_cannot_be_recorded_is_500() -> None:
 
 @pytest.mark.anyio
 async def test_a_form_field_is_taken_too() -> None:
-    """The provider's form-encoded variant is as good as a bare document."""
+    """A postback in a form field is taken."""
     seen, receiver = kept()
     assert await status(receiver, content=None, data={"xml": notification()}) == 200
     assert [one.id for one in seen] == ["1"]
@@ -205,9 +205,9 @@ async def test_a_form_field_is_taken_too() -> None:
 
 @pytest.mark.anyio
 async def test_a_body_beyond_the_limit_is_413(caplog: pytest.LogCaptureFixture) -> None:
-    """The declared length is enough to refuse a body, and a byte less is taken.
+    """A declared length beyond the limit is answered with 413 and logged.
 
-    What was in it is lost, which the log says; what was posted elsewhere is nobody's.
+    A body posted to another path is answered with 404 and not logged.
     """
     seen: list[Notification] = []
     size = len(notification())
@@ -224,7 +224,7 @@ async def test_a_body_beyond_the_limit_is_413(caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.anyio
 async def test_a_declared_length_beyond_the_limit_is_refused_unread() -> None:
-    """Nothing is read of a body that says itself to be too large."""
+    """A body declared as too large is not read."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -246,7 +246,7 @@ async def test_a_declared_length_beyond_the_limit_is_refused_unread() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("declared", [None, b"12", b"-5", b"many", b"9" * 5000])
 async def test_a_body_that_grows_beyond_the_limit_is_413(declared: bytes | None) -> None:
-    """A body of no declared length, or of a false one, is read no further than the limit."""
+    """A body without or with a false length is read no further than the limit."""
     reads, sent = [], []
 
     async def receive() -> dict[str, Any]:
@@ -290,7 +290,7 @@ async def test_a_client_that_goes_while_sending_leaves_nothing() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_other_methods_are_405(method: str) -> None:
-    """Only POST is taken, and the answer says so."""
+    """Methods other than POST are answered with 405."""
     seen, receiver = kept()
     async with calling(receiver) as client:
         answer = await client.request(method, "/postback", content=notification())
@@ -301,7 +301,7 @@ async def test_other_methods_are_405(method: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", ["/", "/postbacks", "/postback/x", "/x/postback", "/Postback"])
 async def test_another_path_is_404(path: str) -> None:
-    """Postbacks are taken at one path."""
+    """Other paths are answered with 404."""
     seen, receiver = kept()
     assert await status(receiver, path) == 404
     assert seen == []
@@ -312,7 +312,7 @@ async def test_another_path_is_404(path: str) -> None:
     ("path", "asked"), [("/postback", "/postback/"), ("/in/", "/in"), ("/", "/"), ("/", "")]
 )
 async def test_a_slash_at_the_end_is_no_matter(path: str, asked: str) -> None:
-    """The URL may have a slash at its end, whether or not the setting has."""
+    """A slash at the end of path or setting makes no difference."""
     receiver = PostbackReceiver(on_notification=print, path=path)
     assert await status(receiver, asked) == 200
 
@@ -320,7 +320,7 @@ async def test_a_slash_at_the_end_is_no_matter(path: str, asked: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", ["/postback", "/"])
 async def test_the_url_must_have_the_secret(path: str) -> None:
-    """With a secret, what lacks it is answered as any wrong path is, whatever the method."""
+    """With a secret, a URL without it is answered with 404, whatever the method."""
     seen: list[Notification] = []
     receiver = PostbackReceiver(on_notification=seen.append, path=path, secret=SECRET)
     base = path.rstrip("/")
@@ -348,14 +348,14 @@ async def test_the_url_must_have_the_secret(path: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("secret", ["a/b+c=/", "ключ", "100% sure?"])
 async def test_a_secret_may_have_any_character(secret: str) -> None:
-    """A secret stands in the URL as URLs write it."""
+    """A secret may have any character, URL-encoded."""
     receiver = PostbackReceiver(on_notification=print, secret=secret)
     assert await status(receiver, f"/postback/{quote(secret)}") == 200
 
 
 @pytest.mark.anyio
 async def test_several_secrets_are_good_while_one_is_replaced() -> None:
-    """Each of several secrets opens, and each of several credentials."""
+    """Each of several secrets and credentials is accepted."""
     receiver = PostbackReceiver(
         on_notification=print,
         secret=["old", "new"],
@@ -371,7 +371,7 @@ async def test_several_secrets_are_good_while_one_is_replaced() -> None:
 async def test_every_secret_is_compared_and_in_constant_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Which of the secrets it was does not show in what was compared, nor how."""
+    """All secrets and credentials are compared, each in constant time."""
     compared: list[bytes] = []
 
     def compare(given: bytes, secret: bytes) -> bool:
@@ -402,7 +402,7 @@ async def test_every_secret_is_compared_and_in_constant_time(
     ],
 )
 async def test_wrong_credentials_are_401(authorization: str | None) -> None:
-    """What is not the user and the password by HTTP Basic is asked for them, and nothing else."""
+    """Wrong or missing credentials are answered with 401 and a challenge."""
     seen: list[Notification] = []
     receiver = PostbackReceiver(on_notification=seen.append, credentials=("sky", "word"))
     headers = {} if authorization is None else {"authorization": authorization}
@@ -416,23 +416,23 @@ async def test_wrong_credentials_are_401(authorization: str | None) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("authorization", ["Basic c2t5OndvcmQ=", "basic  c2t5OndvcmQ="])
 async def test_right_credentials_are_let_in(authorization: str) -> None:
-    """The user and the password by HTTP Basic open, in whichever letters the scheme is."""
+    """Right credentials are accepted, in any case of the scheme's name."""
     receiver = PostbackReceiver(on_notification=print, credentials=("sky", "word"))
     assert await status(receiver, headers={"authorization": authorization}) == 200
 
 
 def yields(_one: Notification) -> Iterator[None]:
-    """Do nothing before somebody iterates, which nobody does."""
+    """Return an iterator that does nothing until iterated."""
     yield
 
 
 async def yields_later(_one: Notification) -> AsyncIterator[None]:
-    """Do the same."""
+    """Return an async iterator that does nothing until iterated."""
     yield
 
 
 class Yields:
-    """Do the same, as an object that can be called."""
+    """A callable object that returns such an iterator."""
 
     def __call__(self, one: Notification) -> Iterator[None]:
         return (yield from yields(one))
@@ -443,7 +443,7 @@ class Yields:
 async def test_a_handler_that_has_not_begun_is_no_success(
     handle: Callable[[Notification], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handler that wraps a generator function does nothing, so 200 would be untrue."""
+    """A handler with `yield` in it, which does nothing, is answered with 500."""
 
     def around(one: Notification) -> object:
         return handle(one)
@@ -491,7 +491,7 @@ async def test_a_handler_that_has_not_begun_is_no_success(
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], at_fault: str) -> None:
-    """The error names the setting, and no frame of it shows a secret."""
+    """A bad setting is refused by name, and no frame of the error shows a secret."""
     with pytest.raises(ConfigurationError, match=at_fault) as caught:
         PostbackReceiver(**{"on_notification": print, **settings})
     frames, shown = caught.value.__traceback__, str(caught.value)
@@ -504,7 +504,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], at_faul
 
 
 def test_its_repr_shows_no_secret() -> None:
-    """What is printed of a receiver has neither its secret nor its credentials."""
+    """A receiver's `repr` shows neither secret nor credentials."""
     receiver = PostbackReceiver(
         on_notification=print, secret=SECRET, credentials=("sky", "word-of-mouth")
     )
@@ -518,7 +518,7 @@ def test_its_repr_shows_no_secret() -> None:
 
 
 class Broken(MemoryLedger):
-    """A ledger that fails once it has written two notifications of a call."""
+    """A ledger that fails after two notifications of a call."""
 
     async def record(self, *notifications: Notification) -> None:
         self._connection.execute("BEGIN")
@@ -539,7 +539,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> str:
 async def test_a_ledger_that_fails_is_500_and_nothing_is_handed_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What could not be stored is neither answered with 200 nor given to the handler."""
+    """A ledger's failure is answered with 500, and the handler is not called."""
     seen: list[Notification] = []
     async with Broken() as ledger:
         receiver = PostbackReceiver(ledger=ledger, on_notification=seen.append)
@@ -553,7 +553,7 @@ async def test_a_ledger_that_fails_is_500_and_nothing_is_handed_on(
 async def test_what_a_handler_raises_is_500_and_logged_by_type_and_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The log says what was raised and where, and no number, text or secret."""
+    """A handler's exception is answered with 500, and logged by type and place only."""
 
     async def handle(one: Notification) -> None:
         raise LookupError(f"nobody has {NUMBER}: {one!r}")
@@ -576,7 +576,7 @@ async def test_what_a_handler_raises_is_500_and_logged_by_type_and_place(
 
 @pytest.mark.anyio
 async def test_one_that_fails_in_a_bundle_has_it_all_tried_again() -> None:
-    """The rest of a bundle waits for the repetition; the ledger has each of it once."""
+    """A handler that fails within a bundle gets all of it again; the ledger has it once."""
     handled: list[str | None] = []
 
     def handle(one: Notification) -> None:
@@ -597,7 +597,7 @@ async def test_one_that_fails_in_a_bundle_has_it_all_tried_again() -> None:
 async def test_a_handler_that_stalls_is_500_after_the_timeout(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A handler past its limit is cancelled, and what was recorded stays."""
+    """A handler past the timeout is cancelled and answered with 500; the record stays."""
     ended: list[str] = []
 
     async def stall(_: Notification) -> None:
@@ -618,7 +618,7 @@ async def test_a_handler_that_stalls_is_500_after_the_timeout(
 
 @pytest.mark.anyio
 async def test_a_ledger_that_stalls_is_500_after_the_timeout() -> None:
-    """The limit is on the ledger and the handler together."""
+    """A ledger past the timeout is answered with 500."""
 
     class Slow(MemoryLedger):
         async def record(self, *notifications: Notification) -> None:
@@ -631,7 +631,7 @@ async def test_a_ledger_that_stalls_is_500_after_the_timeout() -> None:
 
 @pytest.mark.anyio
 async def test_a_handler_that_blocks_past_the_limit_is_500() -> None:
-    """What cannot be cancelled is 500 once it ends, and the rest waits for the repetition."""
+    """A blocking handler past the timeout is answered with 500 once it ends."""
     seen: list[Notification] = []
 
     def block(one: Notification) -> None:
@@ -646,7 +646,7 @@ async def test_a_handler_that_blocks_past_the_limit_is_500() -> None:
 
 @pytest.mark.anyio
 async def test_the_same_postback_twice_at_once_is_stored_once(tmp_path: Path) -> None:
-    """Two requests with one postback are both answered with 200, and it is there once."""
+    """One postback in two concurrent requests is stored once, and both get 200."""
     answers: list[int] = []
 
     async def post(receiver: PostbackReceiver) -> None:
@@ -663,7 +663,7 @@ async def test_the_same_postback_twice_at_once_is_stored_once(tmp_path: Path) ->
 
 @pytest.mark.anyio
 async def test_a_bundle_on_a_full_disk_is_there_after_the_repetition(tmp_path: Path) -> None:
-    """A bundle of 300 that does not fit is 500 and not there at all; with room again, it is."""
+    """A bundle on a full disk is answered with 500 and stored wholly by its repetition."""
     connections: list[Any] = []
 
     def connect(path: str) -> Any:
@@ -705,7 +705,7 @@ def in_fastapi(receiver: PostbackReceiver, below: str) -> Any:
 async def test_a_receiver_can_be_mounted(
     mount: Callable[[PostbackReceiver, str], Any], below: str, secret: str | None
 ) -> None:
-    """Mounted in Starlette or FastAPI, the path counts from there."""
+    """Mounted in Starlette or FastAPI, a receiver's path counts from the mount."""
     seen: list[Notification] = []
     receiver = PostbackReceiver(on_notification=seen.append, secret=secret)
     behind = f"/{secret}" if secret else ""
@@ -717,7 +717,7 @@ async def test_a_receiver_can_be_mounted(
 
 @pytest.mark.anyio
 async def test_a_receiver_can_be_a_route() -> None:
-    """It can be a Starlette route as well, with its whole path."""
+    """A receiver can be a Starlette route with its whole path."""
     receiver = PostbackReceiver(on_notification=print, path="/a/b")
     application = Starlette(routes=[Route("/a/b", receiver)])
     assert await status(application, "/a/b") == 200
@@ -735,7 +735,7 @@ async def test_a_receiver_can_be_a_route() -> None:
     ],
 )
 async def test_the_mount_is_in_the_path_or_not(root_path: str, path: str) -> None:
-    """Frameworks differ in whether a mounted application sees the whole path."""
+    """A mounted receiver works whether or not the path includes the mount."""
 
     async def mounted(scope: Any, receive: Any, send: Any) -> None:
         scope = {**scope, "root_path": root_path, "path": path}
@@ -746,7 +746,7 @@ async def test_the_mount_is_in_the_path_or_not(root_path: str, path: str) -> Non
 
 @pytest.mark.slow
 def test_a_served_application_opens_the_ledger_that_it_mounts(tmp_path: Path) -> None:
-    """Under FastAPI with a lifespan of its own, over real sockets, postbacks are stored."""
+    """A FastAPI application with its own lifespan stores postbacks over sockets."""
     from fastapi import FastAPI  # slow to load, and not needed by most
 
     ledger = SQLiteLedger(tmp_path / "promo.db")
@@ -779,7 +779,7 @@ async def reopened(path: Path) -> list[Notification]:
 
 @asynccontextmanager
 async def living(receiver: PostbackReceiver) -> AsyncIterator[list[Any]]:
-    """Start a receiver up and shut it down as a server does; give what it sends."""
+    """Start and stop a receiver as a server does; yield what it sends."""
     sent: list[Any] = []
     started, turn = anyio.Event(), anyio.Event()
     messages = ["lifespan.shutdown", "lifespan.startup"]
@@ -803,7 +803,7 @@ async def living(receiver: PostbackReceiver) -> AsyncIterator[list[Any]]:
 
 @pytest.mark.anyio
 async def test_a_receiver_opens_its_ledger_and_closes_it(tmp_path: Path) -> None:
-    """At start-up the ledger is opened, and at shutdown it is closed, so that another can."""
+    """A receiver opens its ledger at start-up and closes it at shutdown."""
     ledger = SQLiteLedger(tmp_path / "promo.db")
     receiver = PostbackReceiver(ledger=ledger)
     async with living(receiver) as sent:
@@ -816,7 +816,7 @@ async def test_a_receiver_opens_its_ledger_and_closes_it(tmp_path: Path) -> None
 
 @pytest.mark.anyio
 async def test_a_receiver_leaves_a_ledger_open_that_it_did_not_open(tmp_path: Path) -> None:
-    """A ledger that was open before is its owner's to close."""
+    """A receiver does not close a ledger that was open before."""
     async with SQLiteLedger(tmp_path / "promo.db") as ledger:
         async with living(PostbackReceiver(ledger=ledger)) as sent:
             pass
@@ -830,7 +830,7 @@ async def test_a_receiver_leaves_a_ledger_open_that_it_did_not_open(tmp_path: Pa
 @pytest.mark.anyio
 @pytest.mark.parametrize("has_ledger", [True, False])
 async def test_without_a_ledger_to_open_it_starts_as_well(has_ledger: bool) -> None:
-    """A ledger that is never opened, or none, starts and stops, and stays as it is."""
+    """A receiver with a memory ledger, or none, starts and stops."""
     ledger = MemoryLedger()
     receiver = PostbackReceiver(ledger=ledger if has_ledger else None, on_notification=print)
     async with living(receiver) as sent:
@@ -845,7 +845,7 @@ async def test_without_a_ledger_to_open_it_starts_as_well(has_ledger: bool) -> N
 
 @pytest.mark.anyio
 async def test_a_ledger_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
-    """The server is told why, in the ledger's own words."""
+    """A ledger that cannot be opened fails the start with its reason."""
     receiver = PostbackReceiver(ledger=SQLiteLedger(tmp_path / "nowhere" / "promo.db"))
     async with living(receiver) as sent:
         pass
@@ -856,7 +856,7 @@ async def test_a_ledger_that_cannot_be_opened_fails_the_start(tmp_path: Path) ->
 
 @pytest.mark.anyio
 async def test_a_ledger_that_cannot_be_closed_fails_the_shutdown() -> None:
-    """The server is told that, too."""
+    """A ledger that cannot be closed fails the shutdown with its reason."""
 
     class Stuck(MemoryLedger):
         @property
@@ -874,7 +874,7 @@ async def test_a_ledger_that_cannot_be_closed_fails_the_shutdown() -> None:
 
 @pytest.mark.anyio
 async def test_websockets_are_closed_and_others_refused() -> None:
-    """A websocket is closed before it is accepted; what is no ASGI is an error."""
+    """A websocket is closed, and an unknown ASGI type raises ValueError."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -892,7 +892,7 @@ async def test_websockets_are_closed_and_others_refused() -> None:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `uvicorn module:receiver` with a ledger of its own, and return its URL."""
+    """Run `uvicorn module:receiver` with its own ledger, and return its URL."""
     (tmp_path / "hooks.py").write_text(
         "from skycore_async.ledger.sqlite.ledger import SQLiteLedger\n"
         "from skycore_async.receiving.receiver import PostbackReceiver\n"
@@ -929,7 +929,7 @@ def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_what_was_answered_with_200_survives_a_kill(
     program: tuple[subprocess.Popen[str], str], tmp_path: Path
 ) -> None:
-    """Alone under uvicorn, all of a bundle is in the file when its 200 comes."""
+    """A bundle that was answered with 200 survives a kill of the server."""
     process, url = program
     answer = httpx.post(
         f"{url}/postback/{SECRET}", content=bundle(300), verify=client_context(), trust_env=False
@@ -945,7 +945,7 @@ def test_what_was_answered_with_200_survives_a_kill(
 def test_a_caller_that_never_finishes_holds_up_no_stop(
     program: tuple[subprocess.Popen[str], str], tmp_path: Path
 ) -> None:
-    """As docs/deployment.md has it: what is stored by then is answered with 200 all the same."""
+    """A request that never ends does not hold up a stop, and stored ones get their 200."""
     process, url = program
     port = httpx.URL(url).port or 0
     (tmp_path / "hold").touch()
@@ -986,7 +986,7 @@ def test_a_caller_that_never_finishes_holds_up_no_stop(
 def test_a_connection_that_breaks_while_sending_leaves_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Over real sockets, half a postback is not recorded, and the server goes on."""
+    """A connection that breaks in a postback records nothing, and the server goes on."""
     with ServerThread(PostbackReceiver(ledger=SQLiteLedger(tmp_path / "promo.db"))) as server:
         port = httpx.URL(server.url).port
         body = notification().encode()
@@ -1005,7 +1005,7 @@ def test_a_connection_that_breaks_while_sending_leaves_nothing(
 
 
 def test_a_ledger_in_use_stops_the_server_from_starting(tmp_path: Path) -> None:
-    """A second process on one ledger does not start to answer postbacks."""
+    """A server whose ledger is in use does not start."""
 
     async def start() -> None:
         async with SQLiteLedger(tmp_path / "promo.db"):
@@ -1020,7 +1020,7 @@ def test_a_ledger_in_use_stops_the_server_from_starting(tmp_path: Path) -> None:
 
 
 async def placed(path: Path, tracking_id: str) -> Delivery | None:
-    """Let the ledger know the message, as an answer would, and return what it has of it."""
+    """Record a message as its answer would, and return its delivery."""
     async with SQLiteLedger(path) as ledger:
         intent = SendIntent(key="k", content=b"", to=NUMBER, from_="60856", started_at=time.time())
         assert await ledger.begin(intent) is None
@@ -1048,7 +1048,7 @@ def test_the_providers_retry_changes_nothing_twice(
     timeout: float,
     form: PostbackForm,
 ) -> None:
-    """A handler that fails or stalls gets the postback again; the ledger has it once."""
+    """A handler that fails or stalls gets a postback again; the ledger has it once."""
     handled: list[Notification] = []
 
     def handle(one: Notification) -> Awaitable[None] | None:
@@ -1082,7 +1082,7 @@ def test_the_providers_retry_changes_nothing_twice(
 
 
 def test_a_notification_of_no_known_kind_is_kept_with_its_neighbours() -> None:
-    """What this package has no class for is handed on like any other."""
+    """A notification of an unknown kind is handed on with its neighbours."""
     odd = '<NOTIFICATION ID="9"><ORIGIN>FAX</ORIGIN><CODE>N999</CODE></NOTIFICATION>'
     seen, receiver = kept()
     body = f"<POSTBACK>{notification()}{odd}</POSTBACK>"
@@ -1099,7 +1099,10 @@ def test_a_notification_of_no_known_kind_is_kept_with_its_neighbours() -> None:
 async def test_without_a_start_the_ledger_is_opened_at_the_first_postback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, however many come together, and it is said; not one that was open and is closed."""
+    """Without start-up the ledger is opened once at the first postback, with a warning.
+
+    A ledger that was open and is closed is not opened again.
+    """
     ledger = SQLiteLedger(tmp_path / "promo.db")
     receiver = PostbackReceiver(ledger=ledger)
     answers: list[int] = []
@@ -1125,7 +1128,7 @@ async def test_without_a_start_the_ledger_is_opened_at_the_first_postback(
 def test_where_each_request_has_an_event_loop_each_is_taken_in(
     tmp_path: Path, backend: str, is_inbox: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As with a test client that tells of no start: the ledger was closed with the first loop."""
+    """Postbacks are taken in even if each request has its own event loop."""
     path = tmp_path / "a.db"
     receiver = PostbackReceiver(ledger=path if is_inbox else SQLiteLedger(path))
     for n in range(3):
@@ -1138,7 +1141,7 @@ def test_where_each_request_has_an_event_loop_each_is_taken_in(
 
 @pytest.mark.anyio
 async def test_a_ledger_that_the_application_opened_is_not_opened_again(tmp_path: Path) -> None:
-    """Mounted, it is the application's, also after it was closed there."""
+    """A ledger that the application opened and closed is not opened by the receiver."""
     ledger = SQLiteLedger(tmp_path / "promo.db")
     receiver = PostbackReceiver(ledger=ledger)
     async with ledger:
@@ -1151,7 +1154,7 @@ async def test_a_ledger_that_the_application_opened_is_not_opened_again(tmp_path
 async def test_why_a_ledger_cannot_be_opened_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In our own words, and the next postback tries again."""
+    """A ledger that cannot be opened is logged, and the next postback tries again."""
     ledger = SQLiteLedger(tmp_path / "later" / "promo.db")
     receiver = PostbackReceiver(ledger=ledger)
     assert await status(receiver) == 500
@@ -1164,7 +1167,7 @@ async def test_why_a_ledger_cannot_be_opened_is_logged(
 
 @pytest.mark.anyio
 async def test_what_took_too_long_is_logged_as_that(caplog: pytest.LogCaptureFixture) -> None:
-    """With the time that there was."""
+    """A handler past the timeout is logged with that time."""
 
     async def stall(_one: Notification) -> None:
         await anyio.sleep_forever()
@@ -1184,8 +1187,8 @@ async def test_what_took_too_long_is_logged_as_that(caplog: pytest.LogCaptureFix
         (SQLiteLedger, "a ABCMeta is no"),
     ],
 )
-def test_what_is_no_ledger_is_refused_at_once(wrong: Any, said: str) -> None:
-    """A database is named to a ledger, and what may have a password in it is not shown."""
+def test_a_value_that_is_no_ledger_is_refused_at_once(wrong: Any, said: str) -> None:
+    """A `ledger=` that is no ledger is refused with advice, without showing passwords."""
     with pytest.raises(ConfigurationError, match=f"ledger: .*{said}") as caught:
         PostbackReceiver(ledger=wrong)
     assert "=password" not in str(caught.value)

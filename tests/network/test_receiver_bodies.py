@@ -1,4 +1,4 @@
-"""The bodies of postbacks: in time, within bounds each and together, and compressed or not."""
+"""The bodies of postbacks: limits of time and size, and compression."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 
 class Call:
-    """A request, whose body comes in parts and then stands still, unless it is `whole`."""
+    """A request whose body comes in parts and then stalls, unless it is `whole`."""
 
     def __init__(self, app: Any, parts: Iterable[bytes], *, whole: bool = False) -> None:
         self._app = app
@@ -63,7 +63,7 @@ async def until(when: Callable[[], bool]) -> None:
 
 @pytest.mark.anyio
 async def test_a_body_that_does_not_come_in_time_is_408() -> None:
-    """Its connection is closed, and what was held for it is free again."""
+    """A body that does not come in time is answered with 408, and its memory is freed."""
     seen: list[Notification] = []
     receiver = PostbackReceiver(on_notification=seen.append, body_timeout=0.05)
     call = Call(receiver, [notification().encode()])
@@ -75,7 +75,7 @@ async def test_a_body_that_does_not_come_in_time_is_408() -> None:
 
 @pytest.mark.anyio
 async def test_a_body_that_drips_is_408_as_well() -> None:
-    """The time is for all of it, and not for each part."""
+    """The time limit is for the whole body, not for each part."""
 
     async def receive() -> dict[str, Any]:
         await anyio.sleep(0.005)
@@ -92,7 +92,7 @@ async def test_a_body_that_drips_is_408_as_well() -> None:
 
 @pytest.mark.slow
 def test_a_slow_client_is_hung_up_on() -> None:
-    """Over a socket: it has its answer and the end of the connection, and others theirs."""
+    """A slow client gets 408 and its connection closed; others are served."""
     seen: list[Notification] = []
     receiver = PostbackReceiver(on_notification=seen.append, body_timeout=0.2)
     with ServerThread(receiver) as server:
@@ -113,7 +113,7 @@ def test_a_slow_client_is_hung_up_on() -> None:
 
 @pytest.mark.anyio
 async def test_unfinished_bodies_are_bounded_together() -> None:
-    """Of 300 that stand still no more is held than twice the bound, and a postback is taken."""
+    """Of 300 stalled bodies only a bounded total is held, and a postback is still taken."""
     seen, receiver = kept()
     bodies = receiver._bodies
     calls = [Call(receiver, [b" " * (64 * KIB)] * 15) for _ in range(300)]
@@ -136,7 +136,7 @@ async def test_unfinished_bodies_are_bounded_together() -> None:
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_what_waits_for_the_ledger_is_counted_too() -> None:
-    """A body is under way until it is answered, as its notifications are in memory until then."""
+    """A body counts against the limit until its request is answered."""
     goes_on = anyio.Event()
 
     async def wait(_: Notification) -> None:
@@ -183,10 +183,7 @@ COMPRESSED: dict[str, tuple[str, bytes, int]] = {
 async def test_a_compressed_body_is_read_or_refused_with_a_reason(
     encoding: str, body: bytes, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is in it counts; 415 names what is taken, and a bomb is written out to the limit.
-
-    The log has each that is refused, as Skycore gives up on it.
-    """
+    """A compressed body is read within the limit, or refused and logged with a reason."""
     seen, receiver = kept()
     answered = await status(receiver, content=body, headers={"Content-Encoding": encoding})
     assert (answered, len(seen)) == (expected, int(expected == 200))
@@ -197,7 +194,7 @@ async def test_a_compressed_body_is_read_or_refused_with_a_reason(
 
 @pytest.mark.anyio
 async def test_what_is_written_out_is_counted() -> None:
-    """Small bodies that are large inside are bounded together as well."""
+    """Decompressed bodies count with their full size."""
     goes_on = anyio.Event()
 
     async def wait(_: Notification) -> None:

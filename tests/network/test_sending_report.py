@@ -78,7 +78,7 @@ def linking(
     host: str = "",
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Script:
-    """Answer a look-up with a link to a path of the same server, unless it names another."""
+    """Answer a look-up with a link to a path of the same server, or another link."""
 
     def make(request: bytes) -> bytes:
         own = request.partition(b"\r\nHost: ")[2].partition(b"\r\n")[0].decode()
@@ -99,13 +99,13 @@ def giving(body: bytes, **headers: str) -> Script:
 
 
 async def read(report: SendingReport) -> list[str]:
-    """Read a report to its end, and return the ids that are in it."""
+    """Read a report to its end, and return its ids."""
     async with report:
         return [message.history_id async for message in report]
 
 
 async def broken(client: SkycoreClient) -> tuple[list[str], ReportError]:
-    """Read a report that does not come whole, and return what came of it, and the error."""
+    """Read a report that does not come whole, and return its ids and the error."""
     ids: list[str] = []
     report = client.sending_report(SINCE, UNTIL)
 
@@ -123,7 +123,7 @@ async def broken(client: SkycoreClient) -> tuple[list[str], ReportError]:
 
 
 async def test_a_report_is_read_over_each_transport(open_client: OpenClient) -> None:
-    """Looked up as a message is sent, and downloaded without the key."""
+    """A report is looked up over each transport, and downloaded without the key."""
     with FaultServer(linking(), giving(WHOLE)) as server:
         async with open_client(server.url) as client:
             report = client.sending_report(SINCE, UNTIL)
@@ -151,7 +151,7 @@ async def test_a_report_is_read_over_each_transport(open_client: OpenClient) -> 
 
 
 async def test_a_report_is_looked_up_by_get(open_client: OpenClient) -> None:
-    """With the fields in the URL, as messages are then."""
+    """With `method="GET"` the look-up's fields are in the URL."""
     with FaultServer(linking(), giving(WHOLE)) as server:
         async with open_client(server.url, method="GET") as client:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
@@ -159,7 +159,7 @@ async def test_a_report_is_looked_up_by_get(open_client: OpenClient) -> None:
 
 
 class OwnTransport:
-    """A transport of somebody's own, which has no way to download."""
+    """A caller's own transport, which cannot download."""
 
     def __init__(self, link: str) -> None:
         self._link = link
@@ -173,7 +173,7 @@ class OwnTransport:
 
 
 async def test_a_report_is_downloaded_beside_a_transport_of_ones_own() -> None:
-    """Over httpx, by the proxy that the environment names."""
+    """Beside a caller's own transport a report is downloaded over httpx."""
     with FaultServer(giving(WHOLE)) as server:
         transport = OwnTransport(server.url)
         async with SkycoreClient(transport=transport, api_key=KEY, base_url=server.url) as client:
@@ -181,7 +181,7 @@ async def test_a_report_is_downloaded_beside_a_transport_of_ones_own() -> None:
 
 
 class OwnWithDownloads(OwnTransport):
-    """One that says how downloads are made, as by a proxy of its own."""
+    """A caller's own transport that says how to download."""
 
     def __init__(self, link: str, download: httpx.AsyncBaseTransport) -> None:
         super().__init__(link)
@@ -192,7 +192,7 @@ class OwnWithDownloads(OwnTransport):
 
 
 class Wrapper:
-    """A transport around another, all but one of whose methods it passes on."""
+    """A transport around another one, which passes on all but one of its methods."""
 
     def __init__(self, around: Transport) -> None:
         self._around = around
@@ -208,7 +208,7 @@ class Wrapper:
 
 
 class ClosedAfter(httpx.MockTransport):
-    """One that notes that it was closed."""
+    """A client that notes that it was closed."""
 
     is_closed = False
 
@@ -218,7 +218,7 @@ class ClosedAfter(httpx.MockTransport):
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
 async def test_a_transport_of_ones_own_says_how_reports_are_downloaded(is_wrapped: bool) -> None:
-    """By its own proxy or certificates: any other way leads around them, or nowhere."""
+    """A caller's own transport may say how reports are downloaded."""
     asked: list[str] = []
 
     def answered(request: httpx.Request) -> httpx.Response:
@@ -280,7 +280,7 @@ BROKEN: dict[str, tuple[Script, int]] = {
 async def test_a_report_that_does_not_come_whole_is_not_complete(
     open_it: OpenClient, script: Script, count: int
 ) -> None:
-    """What came of it is given, and then an error that says why; no message is in doubt for it."""
+    """A broken report yields its messages, then an error; no message is in doubt for it."""
     with FaultServer(linking(), script) as server:
         async with open_it(server.url, timeout=0.3 if Hang() in script else 5) as client:
             ids, error = await broken(client)
@@ -305,7 +305,7 @@ REFUSED_LINKS: dict[str, Script] = {
 
 @pytest.mark.parametrize("link", REFUSED_LINKS.values(), ids=REFUSED_LINKS)
 async def test_a_link_that_leads_elsewhere_is_not_followed(link: Script) -> None:
-    """Nothing is sent there: it is https, or the API's own; and the key goes nowhere else."""
+    """A link that is neither https nor the API's own is not followed."""
     with FaultServer(link, giving(WHOLE)) as server:
         async with over_httpx(server.url) as client:
             ids, error = await broken(client)
@@ -314,14 +314,14 @@ async def test_a_link_that_leads_elsewhere_is_not_followed(link: Script) -> None
 
 
 async def test_a_link_of_the_apis_own_may_have_the_key() -> None:
-    """As it knows that already."""
+    """A link to the API itself may contain the key."""
     with FaultServer(linking(f"/?api_key={KEY}&x=1"), giving(WHOLE)) as server:
         async with over_httpx(server.url) as client:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
 
 
 async def test_no_cache_on_the_way_gives_a_report(open_client: OpenClient) -> None:
-    """One of an earlier time lacks what was sent since, and would be taken for new."""
+    """A report's download forbids caches."""
     with FaultServer(linking(), giving(WHOLE)) as server:
         async with open_client(server.url) as client:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
@@ -329,7 +329,7 @@ async def test_no_cache_on_the_way_gives_a_report(open_client: OpenClient) -> No
 
 
 async def test_redirects_are_followed(open_client: OpenClient) -> None:
-    """To another host, too, where that speaks TLS and is whom it says."""
+    """A download follows redirects, to another host only over trusted TLS."""
     with FaultServer((Secure(), *giving(WHOLE))) as elsewhere:
         moved = (Read(), Send(html("301 Moved", Location="/b")))
         found = (Read(), Send(html("302 Found", Location=elsewhere.secure_url)))
@@ -340,7 +340,7 @@ async def test_redirects_are_followed(open_client: OpenClient) -> None:
 
 
 async def test_what_authenticates_to_the_api_stays_there() -> None:
-    """The authentication and the cookies of a caller's client go to no link."""
+    """The authentication and cookies of a caller's client are not sent with a download."""
     with FaultServer(linking(), giving(WHOLE)) as server:
         async with over_http_client(server.url) as client:
             http_client = client._dispatcher.transport._http_client  # type: ignore[attr-defined]
@@ -355,7 +355,7 @@ async def test_what_authenticates_to_the_api_stays_there() -> None:
 
 
 async def test_an_answer_that_a_hook_has_read_is_read_again() -> None:
-    """As a caller's client hands it on, written out."""
+    """A compressed report that a response hook has read is read."""
     packed = giving(gzip.compress(WHOLE), **{"Content-Encoding": "gzip"})
     with FaultServer(linking(), packed) as server:
         async with over_http_client(server.url) as client:
@@ -378,7 +378,7 @@ COMPRESSED = {
 
 @pytest.mark.parametrize("script", COMPRESSED.values(), ids=COMPRESSED)
 async def test_a_compressed_report_is_written_out(script: Script) -> None:
-    """By whatever it is told."""
+    """A compressed report is decompressed, however its compression is declared."""
     with FaultServer(linking(), script) as server:
         async with over_httpx(server.url) as client:
             assert await read(client.sending_report(SINCE, UNTIL)) == ["1", "2"]
@@ -386,7 +386,7 @@ async def test_a_compressed_report_is_written_out(script: Script) -> None:
 
 @pytest.mark.slow
 async def test_a_report_that_unpacks_to_too_much_takes_no_memory() -> None:
-    """Tens of megabytes of white space pass in pieces."""
+    """A report that decompresses to much white space is read in bounded memory."""
     space = b" " * (1024 * 1024)
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(WHOLE[:10]) + b"".join(packer.compress(space) for _ in range(30))
@@ -408,7 +408,7 @@ async def test_a_report_that_unpacks_to_too_much_takes_no_memory() -> None:
 async def test_a_report_that_drips_is_waited_for_no_longer_than_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However busily it does."""
+    """A report that drips is given up after its time limit."""
     monkeypatch.setattr(download, "LONGEST", 0.2)
     script = (Read(), Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), Drip(b" "))
     with FaultServer(linking(), script) as server:
@@ -419,7 +419,7 @@ async def test_a_report_that_drips_is_waited_for_no_longer_than_its_time(
 
 
 async def test_a_look_up_that_gets_no_answer_is_no_doubt(open_client: OpenClient) -> None:
-    """It is an error of the report, tried once, whose cause is kept."""
+    """A look-up without answer is a ReportError, tried once, with its cause."""
     with FaultServer((Read(),)) as server:
         async with open_client(server.url) as client:
             _, error = await broken(client)
@@ -430,7 +430,7 @@ async def test_a_look_up_that_gets_no_answer_is_no_doubt(open_client: OpenClient
 
 
 async def test_leaving_early_ends_the_download(open_client: OpenClient) -> None:
-    """And its connection, whatever was to come."""
+    """Leaving a report early closes its connection."""
     with FaultServer(linking(), (Read(), Send(answer(WHOLE * 1000)[:50_000]), Hang())) as server:
         async with open_client(server.url) as client:
             async with client.sending_report(SINCE, UNTIL) as report:
@@ -453,7 +453,7 @@ async def test_leaving_early_ends_the_download(open_client: OpenClient) -> None:
 async def test_a_cancelled_reader_leaves_nothing_open(
     open_client: OpenClient, scripts: list[Script], cancel: Cancel
 ) -> None:
-    """By a scope or natively: the connection is closed, and the client can be used again."""
+    """A cancelled report closes its connection, and the client can be used again."""
     with FaultServer(*scripts, linking(), giving(WHOLE)) as server:
         async with open_client(server.url) as client:
             report = client.sending_report(SINCE, UNTIL)
@@ -468,12 +468,12 @@ async def test_a_cancelled_reader_leaves_nothing_open(
 
 
 def periods(server: FaultServer) -> list[str]:
-    """Return the hours of the periods that were asked for, such as `12:00:00-13:00:00`."""
+    """Return the hours of the requested periods, such as `12:00:00-13:00:00`."""
     return [f"{since:%H:%M:%S}-{until:%H:%M:%S}" for since, until in asked_for(server)]
 
 
 def asked_for(server: FaultServer) -> list[tuple[datetime, datetime]]:
-    """Return the periods that were asked for."""
+    """Return the requested periods."""
     asked = []
     for request in server.requests:
         body = parse_qs(request.partition(b"\r\n\r\n")[2].decode())
@@ -487,7 +487,7 @@ def asked_for(server: FaultServer) -> list[tuple[datetime, datetime]]:
 
 
 async def test_a_period_that_is_too_long_is_halved() -> None:
-    """Down to what the account allows; what is in two parts comes once, in whatever order."""
+    """A period that is too long is halved until allowed, and each message comes once."""
     border = SINCE + timedelta(hours=1)
     first = giving(report(row(1, at=SINCE), row(2, at=border), row(3)))
     others = [
@@ -511,7 +511,7 @@ async def test_a_period_that_is_too_long_is_halved() -> None:
 
 
 async def test_how_long_a_period_may_be_is_found_out_once() -> None:
-    """Where there are doubts of several days: a look-up that is refused counts as one, too."""
+    """Settling several days finds the allowed period once."""
     clock = Clock()
     ledger = MemoryLedger(clock=clock)
     doubts = [
@@ -540,7 +540,7 @@ DATES = {
 
 @pytest.mark.parametrize("case", DATES)
 async def test_a_machine_whose_clock_is_ahead_finds_no_report_old_enough(case: str) -> None:
-    """By its own clock an hour has passed, and by the provider's it has not: it says so, once."""
+    """A clock that is ahead of the provider's leaves doubts open, and is reported once."""
     headers, expected = DATES[case]
     clock = Clock()
     ledger = MemoryLedger(clock=clock)
@@ -565,7 +565,7 @@ async def test_a_machine_whose_clock_is_ahead_finds_no_report_old_enough(case: s
 
 
 async def test_two_messages_with_one_history_id_are_both_listed() -> None:
-    """In two parts, too: what is in both is known by its number, text and time as well."""
+    """Two messages with one HISTORYID are both listed, also across two parts."""
     other = row(1).replace("Hello 1", "Bye")
     scripts = [linking(), giving(report(row(1))), linking(), giving(report(other, row(1)))]
     with FaultServer(*scripts) as server:
@@ -577,7 +577,7 @@ async def test_two_messages_with_one_history_id_are_both_listed() -> None:
 
 
 async def test_the_same_under_one_history_id_at_another_time_is_another_message() -> None:
-    """One of two doubts that are alike would be called not sent, and billed once more."""
+    """Two equal messages with one HISTORYID at different times are both listed."""
     border = SINCE + timedelta(hours=3)
     times = [border - timedelta(seconds=30), border + timedelta(seconds=30)]
     scripts = [script for at in times for script in (linking(), giving(report(row(1, at=at))))]
@@ -590,7 +590,7 @@ async def test_the_same_under_one_history_id_at_another_time_is_another_message(
 
 
 async def test_a_period_that_is_allowed_exactly_is_shortened_by_the_overlap() -> None:
-    """An account that allows an hour, and no second more, has its report to the end."""
+    """Parts stay within the allowed period, including their overlap."""
     hour = timedelta(hours=1)
     scripts = [
         *(linking(), giving(report(row(1))), failing("E509")),
@@ -608,7 +608,7 @@ async def test_a_period_that_is_allowed_exactly_is_shortened_by_the_overlap() ->
 
 
 async def test_a_look_up_takes_no_permit_of_the_rate_limiter() -> None:
-    """That is of messages: a look-up would wait behind them, and be one less of them."""
+    """A look-up takes no start of the rate limit."""
     limiter = RateLimiter(0.001)
     with FaultServer(linking(), giving(report(row(1)))) as server:
         async with over_httpx(server.url, rate=limiter) as client:
@@ -618,7 +618,7 @@ async def test_a_look_up_takes_no_permit_of_the_rate_limiter() -> None:
 
 
 async def test_an_hour_is_not_halved() -> None:
-    """As each look-up counts: no account is likely to allow less."""
+    """A period of an hour is not halved further."""
     with FaultServer(failing("E509")) as server:
         async with over_httpx(server.url) as client:
             with pytest.raises(PeriodTooLong):
@@ -627,7 +627,7 @@ async def test_an_hour_is_not_halved() -> None:
 
 
 async def test_a_period_can_be_asked_for_in_parts_from_the_start() -> None:
-    """As who knows the account's limit wants it; each part is read before the next is begun."""
+    """With `period=` the report is read in parts, one after the other."""
     scripts = [linking(), giving(report(row(1))), linking(), giving(report(row(2)))]
     with FaultServer(*scripts) as server:
         async with over_httpx(server.url) as client:
@@ -641,7 +641,7 @@ async def test_a_period_can_be_asked_for_in_parts_from_the_start() -> None:
 
 
 async def test_who_was_too_early_goes_on_after_the_pause() -> None:
-    """From where it was, in the same report, with the period that was found."""
+    """A report refused as too soon can be read on after the pause."""
     early, first, second = failing("E510"), giving(report(row(1))), giving(report(row(2)))
     scripts = [failing("E509"), early, linking(), first, early, linking(), second]
     with FaultServer(*scripts) as server:
@@ -661,7 +661,7 @@ async def test_who_was_too_early_goes_on_after_the_pause() -> None:
 
 
 async def test_a_part_that_is_not_whole_ends_it() -> None:
-    """What was read before it is covered, and no more."""
+    """A broken part ends the report, which is covered up to the part before."""
     scripts = [linking(), giving(report(row(1))), linking(), giving(WHOLE[:-20])]
     with FaultServer(*scripts) as server:
         async with over_httpx(server.url) as client:
@@ -684,14 +684,14 @@ MISUSED: dict[str, Callable[[SkycoreClient], SendingReport]] = {
 
 @pytest.mark.parametrize("make", MISUSED.values(), ids=MISUSED)
 async def test_a_period_that_is_none_is_refused(make: Callable[[SkycoreClient], object]) -> None:
-    """At once, and with a ValueError."""
+    """A bad period is refused with a ValueError."""
     async with over_httpx("http://127.0.0.1:9/") as client:
         with pytest.raises(ValueError, match=r"since|until|period"):
             make(client)
 
 
 async def test_a_report_is_entered_first_and_once() -> None:
-    """Anything else is an error of the program, which says so."""
+    """A report that is not entered, or entered twice, raises RuntimeError."""
     with FaultServer(linking(), giving(WHOLE)) as server:
         async with over_httpx(server.url) as client:
             report_ = client.sending_report(SINCE, UNTIL)

@@ -1,4 +1,4 @@
-"""Doubts ended by reports of the simulator, over real sockets: billed once, and none left."""
+"""Doubts settled by the simulator's reports over real sockets."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def messages(*endings: str) -> list[SMS]:
 
 
 async def send(client: SkycoreClient, *endings: str) -> Counter[str]:
-    """Send messages, and count how they ended."""
+    """Send messages, and count their outcomes."""
     ends: Counter[str] = Counter()
     async with client.send_many(messages(*endings)) as outcomes:
         async for outcome in outcomes:
@@ -92,7 +92,7 @@ async def send(client: SkycoreClient, *endings: str) -> Counter[str]:
 async def test_after_a_report_every_message_is_billed_once(
     kind: str, well_formed: bool, tmp_path: Path
 ) -> None:
-    """What was taken is known, and what was not goes out by the next run; nothing is in doubt."""
+    """After settling and a second run every message is billed once, and none is in doubt."""
     ledger = MemoryLedger() if kind == "memory" else SQLiteLedger(tmp_path / "promo.db")
     reports = Reports(form=ReportForm(well_formed=well_formed), mixed=True)
     everyone = ["4000", *FAULTS, "4001"]
@@ -117,7 +117,7 @@ async def test_after_a_report_every_message_is_billed_once(
 
 
 async def test_a_doubt_is_ended_that_there_was_no_room_for_when_it_came() -> None:
-    """What somebody was told to be in doubt is not passed over as if it were being sent still."""
+    """A doubt that could not be recorded at first is settled later."""
 
     class Full(MemoryLedger):
         """Has no room for outcomes while it `is_full`."""
@@ -139,7 +139,7 @@ async def test_a_doubt_is_ended_that_there_was_no_room_for_when_it_came() -> Non
 
 
 async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
-    """The outcome has its HISTORYID and no tracking id, until a postback tells that."""
+    """A message found by a report has a HISTORYID, and its tracking id from a postback."""
     async with (
         Simulator(time_scale=0) as simulator,
         opened(simulator, ledger := SQLiteLedger(tmp_path / "one.db")) as client,
@@ -170,7 +170,7 @@ async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_receipt_may_come_while_doubts_are_settled() -> None:
-    """It settles the doubt first, and what the report told of it is not written."""
+    """A receipt during settling settles the doubt, and the report's decision is dropped."""
     ledger = MemoryLedger()
     async with Simulator(time_scale=0) as simulator, opened(simulator, ledger) as client:
         await send(client, "4000", "2002", "4001")
@@ -205,7 +205,7 @@ async def test_a_receipt_may_come_while_doubts_are_settled() -> None:
 async def test_a_report_that_is_not_whole_leaves_what_it_lacks_in_doubt(
     fault: ReportFault,
 ) -> None:
-    """And again, once it is, it does not."""
+    """A broken report leaves doubts open, and a whole one settles them."""
     async with (
         Simulator(reports=Reports(fault=fault)) as simulator,
         opened(simulator, MemoryLedger()) as client,
@@ -219,7 +219,7 @@ async def test_a_report_that_is_not_whole_leaves_what_it_lacks_in_doubt(
 
 
 async def test_a_report_that_lags_leaves_what_it_lacks_in_doubt() -> None:
-    """Its witnesses are not listed yet, either."""
+    """A report that lags leaves doubts open for lack of witnesses."""
     async with (
         Simulator(reports=Reports(lag=60)) as simulator,
         opened(simulator, MemoryLedger()) as client,
@@ -230,7 +230,7 @@ async def test_a_report_that_lags_leaves_what_it_lacks_in_doubt() -> None:
 
 
 async def test_what_the_account_sends_elsewhere_is_told_apart_or_left_open() -> None:
-    """The same text to the same number at the same time: nobody guesses whose a row is."""
+    """Equal texts that another program sent keep doubts open."""
     async with Simulator() as simulator, opened(simulator, MemoryLedger()) as client:
         await send(client, "4000", "2002", "2001", "4001")
         (text, other) = (message.text for message in messages("2002", "2001"))
@@ -245,8 +245,8 @@ async def test_what_the_account_sends_elsewhere_is_told_apart_or_left_open() -> 
         assert (await client.settle(after=0, trust_absence=True)).not_sent == ("2001",)
 
 
-class Sleeps:
-    """A clock that goes on where somebody sleeps."""
+class SleepingClock:
+    """A clock that moves when somebody sleeps."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -262,7 +262,7 @@ class Sleeps:
 
 @pytest.mark.slow
 async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path) -> None:
-    """The ledger remembers it, and asks nobody before; the wait is bounded."""
+    """A too frequent look-up is remembered by the ledger, and waited for within limits."""
     path = tmp_path / "promo.db"
     account = Account(report_interval=300)
     async with Simulator(account=account) as simulator:
@@ -277,7 +277,7 @@ async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path)
             assert simulator.lookups == asked
             looked_up = await ledger.run(ListReportRequests())
             assert [each.refused for each in looked_up] == [True, False]
-            sleeps = Sleeps(lambda: datetime.now(UTC).timestamp())
+            sleeps = SleepingClock(lambda: datetime.now(UTC).timestamp())
             waiting = await settle(
                 ledger,
                 client.sending_report,
@@ -293,7 +293,7 @@ async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path)
 
 
 async def test_a_refusal_is_waited_for_beside_a_look_up_by_a_clock_that_is_ahead() -> None:
-    """Of two machines one is ahead: until then, the other does not ask without a pause."""
+    """A refusal is waited for although another machine's look-up has a later time."""
     account = Account(report_interval=300)
     async with (
         Simulator(account=account) as simulator,
@@ -301,7 +301,7 @@ async def test_a_refusal_is_waited_for_beside_a_look_up_by_a_clock_that_is_ahead
     ):
         await send(client, "4000", "2001", "4001")
         assert (await client.settle(after=0, is_dry_run=True)).not_sent == ("2001",)
-        behind = Sleeps(lambda: datetime.now(UTC).timestamp() - 100)
+        behind = SleepingClock(lambda: datetime.now(UTC).timestamp() - 100)
         with anyio.fail_after(10):  # else until its clock has caught up
             found = await settle(
                 ledger, client.sending_report, wait=30, clock=behind, sleep=behind.sleep
@@ -313,14 +313,14 @@ async def test_a_refusal_is_waited_for_beside_a_look_up_by_a_clock_that_is_ahead
 
 @pytest.mark.slow
 async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
-    """Of a time in parts the first is complete: what it lists is known, and to when it is."""
+    """The complete first part of a report counts though the next look-up was refused."""
     account = Account(report_period=7200, report_interval=300)
     async with (
         Simulator(account=account) as simulator,
         opened(simulator, ledger := MemoryLedger()) as client,
     ):
         await send(client, "4000", "2001", "2002", "4001")
-        sleeps = Sleeps(lambda: datetime.now(UTC).timestamp())
+        sleeps = SleepingClock(lambda: datetime.now(UTC).timestamp())
         found = await settle(
             ledger,
             client.sending_report,
@@ -335,7 +335,7 @@ async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
 
 
 async def test_the_pause_between_parts_of_a_report_does_not_double() -> None:
-    """Each but the first is refused once as too soon, and given after the pause."""
+    """The pause between parts of a report stays the same."""
     account = Account(report_period=7200, report_interval=60)
     async with (
         Simulator(account=account) as simulator,
@@ -343,14 +343,14 @@ async def test_the_pause_between_parts_of_a_report_does_not_double() -> None:
     ):
         await send(client, "4000", "2002", "4001")
 
-        class Paused(Sleeps):
-            """The time that is slept passes for the simulator as well, and no other does."""
+        class PausedClock(SleepingClock):
+            """A clock whose sleeps pass for the simulator as well."""
 
             async def sleep(self, seconds: float) -> None:
                 await super().sleep(seconds)
                 simulator._skycore.reports.lookups[-1] -= seconds
 
-        paused = Paused(lambda: datetime.now(UTC).timestamp())
+        paused = PausedClock(lambda: datetime.now(UTC).timestamp())
         found = await settle(
             ledger, client.sending_report, after=20_000, clock=paused, sleep=paused.sleep
         )
@@ -362,7 +362,7 @@ async def test_the_pause_between_parts_of_a_report_does_not_double() -> None:
 
 
 def test_the_pause_doubles_and_is_no_shorter_than_asked_for() -> None:
-    """A look-up that was granted ends it."""
+    """The pause doubles with each refusal, is at least as asked, and ends with a success."""
     assert next_report_request([], now=3700) == 0
     assert next_report_request([(100, False, 0), (50, True, 0)], now=3700) == 0
     assert next_report_request([(100, True, 0)], now=3700) == 160
@@ -373,14 +373,14 @@ def test_the_pause_doubles_and_is_no_shorter_than_asked_for() -> None:
 
 @pytest.mark.parametrize("was_refused", [False, True])
 def test_a_look_up_by_a_clock_that_was_ahead_is_none(*, was_refused: bool) -> None:
-    """Else nobody asks until then, or nobody waits; others' clocks are a little ahead."""
+    """A look-up with a time far ahead is ignored, but a little ahead is not."""
     before = [(4000, True, 0)]
     assert next_report_request([(9000, was_refused, 0), *before], now=4001) == 4060
     assert next_report_request([(4300, was_refused, 0), *before], now=4001) == 4420 * was_refused
 
 
 async def test_a_refusal_of_the_account_is_raised() -> None:
-    """Nothing is written then."""
+    """A refusal of the account is raised, and the ledger is unchanged."""
     async with (
         Simulator(account=Account(reports_a_day=0)) as simulator,
         opened(simulator, ledger := MemoryLedger()) as client,
@@ -397,7 +397,7 @@ async def test_a_refusal_of_the_account_is_raised() -> None:
 
 
 async def test_a_report_is_kept_where_a_text_says(tmp_path: Path) -> None:
-    """A path may be a `str`, as everywhere."""
+    """`save=` takes a path as text."""
     async with Simulator() as simulator, opened(simulator, MemoryLedger()) as client:
         await send(client, "4000", "2001", "4001")
         found = await client.settle(after=0, save=str(tmp_path / "sent.xml"))
@@ -405,7 +405,7 @@ async def test_a_report_is_kept_where_a_text_says(tmp_path: Path) -> None:
 
 
 async def test_without_a_ledger_there_is_nothing_to_settle() -> None:
-    """The client says which it takes."""
+    """`settle` without a ledger raises ConfigurationError."""
     async with SkycoreClient(api_key="key", from_="60856") as client:
         with pytest.raises(ConfigurationError, match="which the client has to have"):
             await client.settle()
@@ -413,7 +413,7 @@ async def test_without_a_ledger_there_is_nothing_to_settle() -> None:
 
 @pytest.mark.slow
 async def test_a_long_time_is_asked_for_in_parts() -> None:
-    """As the account allows."""
+    """A long time is asked for in parts as the account allows."""
     account = Account(report_period=7200)
     async with (
         Simulator(account=account) as simulator,
@@ -427,7 +427,7 @@ async def test_a_long_time_is_asked_for_in_parts() -> None:
 
 @pytest.mark.slow
 async def test_what_was_read_before_a_refusal_counts() -> None:
-    """An account that may have no more reports today is a problem that is told, and no error."""
+    """A refused later part is reported as a problem, and not raised."""
     account = Account(report_period=7200, reports_a_day=1)
     async with (
         Simulator(account=account) as simulator,

@@ -132,7 +132,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 def test_a_message_is_posted_answered_and_billed(client: httpx.Client) -> None:
-    """One POST gives Success, one entry in the log, and one message on the bill."""
+    """One POST gives Success, one log entry and one billed message."""
     with Simulator() as simulator:
         assert simulator.url.endswith("/API/wxml/1.3/index.php")
         response = client.post(simulator.url, data=document())
@@ -153,7 +153,7 @@ def test_a_message_goes_by_get(shared: Simulator, client: httpx.Client) -> None:
 
 
 def test_other_methods_send_nothing(shared: Simulator, client: httpx.Client) -> None:
-    """HEAD and PUT are not allowed, and bill nothing."""
+    """HEAD and PUT are answered with 405, and bill nothing."""
     billed = shared.billed
     query = "action=sendsms&api_key=simulator-key&to=15551234888&from=60856&text=Hello"
     for method in ("HEAD", "PUT"):
@@ -208,7 +208,7 @@ ERRORS = {
 
 
 def test_every_number_of_doubt_is_tested() -> None:
-    """The two tests below leave out no row of the table."""
+    """The two tests below cover every 2xxx row of the table."""
     assert {*STATUSES, *ERRORS} == {digits for digits in BY_LAST_DIGITS if digits[0] == "2"}
 
 
@@ -216,7 +216,7 @@ def test_every_number_of_doubt_is_tested() -> None:
 def test_an_odd_answer_is_whole_http(
     shared: Simulator, client: httpx.Client, digits: str, status: int
 ) -> None:
-    """The status is the table's, the bill too, and the connection stays usable."""
+    """An odd answer has the table's status and bill, and the connection stays usable."""
     billed = shared.billed
     response = client.post(shared.url, data=document(f"1555123{digits}"))
     assert response.status_code == status
@@ -228,7 +228,7 @@ def test_an_odd_answer_is_whole_http(
 def test_no_answer_is_the_fault_that_the_table_says(
     shared: Simulator, client: httpx.Client, digits: str, error: type[Exception]
 ) -> None:
-    """A reset, a hang, a close and a cut are told apart, and the bill is the table's."""
+    """Reset, hang, close and cut have the table's error and bill."""
     billed, requests = shared.billed, shared.requests
     timeout = httpx.Timeout(5, read=0.2 if error is httpx.ReadTimeout else 5)
     with pytest.raises(error):
@@ -238,7 +238,7 @@ def test_no_answer_is_the_fault_that_the_table_says(
 
 
 def test_an_answer_cut_short_promises_more_than_it_gives(shared: Simulator) -> None:
-    """Content-Length is that of the whole body; half of it comes."""
+    """A cut answer has the whole body's Content-Length and half of its bytes."""
     received = list[bytes]()
     with (
         httpx.Client(verify=client_context(), trust_env=False) as client,
@@ -251,7 +251,7 @@ def test_an_answer_cut_short_promises_more_than_it_gives(shared: Simulator) -> N
 
 
 def test_a_delay_is_scaled(shared: Simulator, client: httpx.Client) -> None:
-    """A delay of ten minutes is as short as the scale makes it."""
+    """A delay is shortened by `time_scale`."""
     shared.script(Behaviour(delay=600))
     response = client.post(shared.url, data=document())
     assert response.elapsed.total_seconds() >= 600 * SCALE
@@ -259,7 +259,7 @@ def test_a_delay_is_scaled(shared: Simulator, client: httpx.Client) -> None:
 
 @pytest.mark.slow
 def test_an_answer_waits_for_its_delay(client: httpx.Client) -> None:
-    """The answer comes after the delay, and the message is taken before it."""
+    """A delayed message is taken at once and answered after the delay."""
     with Simulator(time_scale=1) as simulator:
         simulator.script(Behaviour(delay=0.05), Behaviour(delay=3600))
         response = client.post(simulator.url, data=document())
@@ -272,7 +272,7 @@ def test_an_answer_waits_for_its_delay(client: httpx.Client) -> None:
 def test_a_request_that_does_not_come_whole_is_none(
     shared: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that goes away in the middle of its request is neither counted nor billed."""
+    """A request that breaks off is neither counted nor billed."""
     requests = shared.requests
     url = httpx.URL(shared.url)
 
@@ -290,7 +290,7 @@ def test_a_request_that_does_not_come_whole_is_none(
 
 @pytest.mark.slow
 def test_concurrent_messages_are_counted_exactly() -> None:
-    """Of 100 posts at once, each is logged once and billed once."""
+    """Of 100 concurrent posts each is logged and billed once."""
     numbers = [f"1555{number:07d}" for number in range(100)]
 
     async def post_all(url: str) -> list[str]:
@@ -319,7 +319,7 @@ def test_concurrent_messages_are_counted_exactly() -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_simulator_serves_either_event_loop(endpoint: Endpoint, backend: str) -> None:
-    """`async with` starts and stops it in an asyncio program and in a trio program."""
+    """A simulator can be used by `async with` in asyncio and trio."""
 
     async def main() -> None:
         receiver = endpoint.receiver()
@@ -340,7 +340,7 @@ def test_a_simulator_serves_either_event_loop(endpoint: Endpoint, backend: str) 
 def test_a_simulator_stops_while_requests_hang_and_postbacks_are_pending(
     endpoint: Endpoint, client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Stopping ends what hangs and forgets what is pending, and leaves no thread."""
+    """Stopping ends hanging requests, drops pending postbacks and leaves no thread."""
     before = set(threading.enumerate())
     with Simulator(postback_url=endpoint.receiver().url, time_scale=10) as simulator:
         simulator.script(Behaviour(postbacks_first=True), Behaviour(delay=3600))
@@ -356,7 +356,7 @@ def test_a_simulator_stops_while_requests_hang_and_postbacks_are_pending(
 
 
 def test_a_hanging_client_sees_the_simulator_stop() -> None:
-    """A client that would wait for ever is cut off when the simulator stops."""
+    """A hanging request is cut off when the simulator stops."""
     errors = list[str]()
     simulator = Simulator()
     simulator.start()
@@ -384,7 +384,7 @@ def test_a_hanging_client_sees_the_simulator_stop() -> None:
 
 @pytest.mark.slow
 def test_a_simulator_can_be_entered_again(endpoint: Endpoint, client: httpx.Client) -> None:
-    """A second run goes on with the log, and posts postbacks as the first did."""
+    """A simulator can be started again, and keeps its log."""
     receiver = endpoint.receiver()
     simulator = Simulator(postback_url=receiver.url, time_scale=SCALE)
     for _ in range(2):
@@ -397,7 +397,7 @@ def test_a_simulator_can_be_entered_again(endpoint: Endpoint, client: httpx.Clie
 
 @pytest.mark.slow
 def test_tracking_ids_of_two_simulators_do_not_meet(client: httpx.Client) -> None:
-    """A ledger that outlives a simulator never sees its ids again, whatever seeds `random`."""
+    """Two simulators give different tracking ids, even with equal random seeds."""
     before = random.getstate()
     random.seed(1)
     one = Simulator()
@@ -411,14 +411,14 @@ def test_tracking_ids_of_two_simulators_do_not_meet(client: httpx.Client) -> Non
 
 
 def test_an_address_in_use_is_raised_where_it_is_started(shared: Simulator) -> None:
-    """OSError reaches the caller of a second simulator on the same port."""
+    """A port in use raises OSError at the start."""
     port = httpx.URL(shared.url).port
     with pytest.raises(OSError, match=str(port)), Simulator(port=port or 0):
         pass
 
 
 def test_the_account_can_change_while_it_runs(client: httpx.Client) -> None:
-    """A billing hold that comes in the middle of a run holds from the next message on."""
+    """A changed account applies from the next message on."""
     with Simulator(account=Account(api_keys=["k"])) as simulator:
         assert answered(client.post(simulator.url, data=document(API_KEY="k")))["TRACKINGID"]
         simulator.account = attrs.evolve(simulator.account, billing_hold=True)
@@ -428,7 +428,7 @@ def test_the_account_can_change_while_it_runs(client: httpx.Client) -> None:
 
 
 def test_a_script_is_followed_over_http(shared: Simulator, client: httpx.Client) -> None:
-    """Scripted behaviours come first, and then the numbers hold again."""
+    """Scripted behaviours come first, and then the numbers decide again."""
     shared.script(refusal("E120"), Behaviour(answer=Answer.UNAVAILABLE, taken=False))
     responses = [client.post(shared.url, data=document()) for _ in range(3)]
     assert [response.status_code for response in responses] == [200, 503, 200]
@@ -461,7 +461,7 @@ def test_a_script_is_followed_over_http(shared: Simulator, client: httpx.Client)
 def test_postbacks_follow_a_message_that_was_taken(
     endpoint: Endpoint, flat: Simulator, client: httpx.Client, digits: str, codes: list[str]
 ) -> None:
-    """The table's postbacks come in the table's order, whatever became of the answer."""
+    """The postbacks of a message come as its row in the table says."""
     receiver = endpoint.receiver()
     flat.postback_url = receiver.url
     requests = flat.requests
@@ -473,7 +473,7 @@ def test_postbacks_follow_a_message_that_was_taken(
 
 
 def test_postbacks_can_come_before_the_answer(endpoint: Endpoint, client: httpx.Client) -> None:
-    """For 1008 both postbacks have been received when the HTTP answer arrives."""
+    """For 1008 both postbacks come before the HTTP answer."""
     receiver = endpoint.receiver()
     with Simulator(postback_url=receiver.url) as simulator:
         client.post(simulator.url, data=document("15551231008"))
@@ -506,7 +506,7 @@ def test_a_postback_is_repeated_until_it_is_answered_with_200(
 
 @pytest.mark.slow
 def test_a_postback_is_given_up_in_the_end(endpoint: Endpoint, client: httpx.Client) -> None:
-    """Five repetitions, and then the postback is no longer pending."""
+    """A postback is given up after five repetitions."""
     receiver = endpoint.receiver(*[500] * 100)
     with Simulator(postback_url=receiver.url, time_scale=SCALE) as simulator:
         client.post(simulator.url, data=document("15551231004"))
@@ -516,7 +516,7 @@ def test_a_postback_is_given_up_in_the_end(endpoint: Endpoint, client: httpx.Cli
 
 @pytest.mark.slow
 def test_a_receiver_that_is_not_there_is_logged(client: httpx.Client) -> None:
-    """Where no answer came, the attempt has no status and says why."""
+    """An attempt without an answer is logged with its error and no status."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with Simulator(postback_url=url, time_scale=SCALE) as simulator:
@@ -531,7 +531,7 @@ def test_a_receiver_that_is_not_there_is_logged(client: httpx.Client) -> None:
 
 @pytest.mark.slow
 def test_a_receiver_that_does_not_answer_in_time_is_asked_again(client: httpx.Client) -> None:
-    """No answer within the postback timeout counts as none at all."""
+    """A receiver that does not answer in time gets the postback again."""
     proceed = threading.Event()
 
     async def late(scope: Any, receive: Any, send: Any) -> None:
@@ -555,7 +555,7 @@ def test_a_receiver_that_does_not_answer_in_time_is_asked_again(client: httpx.Cl
 def test_the_postback_url_can_change_while_it_runs(
     endpoint: Endpoint, client: httpx.Client
 ) -> None:
-    """What is pending goes to the new address; None stops new ones."""
+    """A changed postback URL gets pending postbacks; None stops new ones."""
     first, second = endpoint.receiver(*[500] * 100), endpoint.receiver()
     with Simulator(postback_url=first.url, time_scale=SCALE) as simulator:
         client.post(simulator.url, data=document("15551231004"))
@@ -571,7 +571,7 @@ def test_the_postback_url_can_change_while_it_runs(
 
 @pytest.mark.slow
 def test_postbacks_are_bare_xml_or_a_form_field(endpoint: Endpoint, client: httpx.Client) -> None:
-    """The same document comes bare or in the form field `xml`, and says which."""
+    """Postbacks come as bare XML or in the form field `xml`."""
     bare, wrapped = endpoint.receiver(), endpoint.receiver()
     for receiver, as_form_field in ((bare, False), (wrapped, True)):
         with Simulator(
@@ -587,7 +587,7 @@ def test_postbacks_are_bare_xml_or_a_form_field(endpoint: Endpoint, client: http
 
 @pytest.mark.slow
 def test_postbacks_can_be_bundled(endpoint: Endpoint, client: httpx.Client) -> None:
-    """What several messages left pending comes in one POSTBACK."""
+    """Pending postbacks of several messages come in one POSTBACK."""
     receiver = endpoint.receiver()
     with Simulator(
         postback_url=receiver.url, bundle_postbacks=True, time_scale=0.005
@@ -615,7 +615,7 @@ def test_postbacks_can_be_bundled(endpoint: Endpoint, client: httpx.Client) -> N
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: Any, complaint: str) -> None:
-    """What cannot work is a ValueError at construction."""
+    """A setting that cannot work is a ValueError at construction."""
     with pytest.raises(ValueError, match=complaint):
         Simulator(**settings)
 
@@ -625,7 +625,7 @@ def test_settings_that_cannot_work_are_refused(settings: Any, complaint: str) ->
 def test_without_the_extra_only_the_simulator_is_missing(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """The package imports, and making a Simulator names the extra."""
+    """Without the extra the package imports, and Simulator() names it."""
     monkeypatch.setitem(sys.modules, module, None)
     for loaded in ("skycore_async.simulator.asgi_thread", "skycore_async.simulator.app"):
         monkeypatch.delitem(sys.modules, loaded, raising=False)

@@ -1,4 +1,4 @@
-"""Sending reports of the simulator, as the client reads them over real sockets."""
+"""Sending reports of the simulator, read by the client over real sockets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FORMS = [
 
 
 def hour(skew: float = 0.0) -> tuple[datetime, datetime]:
-    """Return the last hour, by a clock that is ahead, and a little more."""
+    """Return the last hour and a little more, by a clock that is ahead."""
     now = datetime.now(UTC) + timedelta(seconds=skew)
     return now - timedelta(hours=1), now + timedelta(seconds=5)
 
@@ -60,7 +60,7 @@ def to(simulator: Simulator, **settings: object):  # type: ignore[no-untyped-def
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 async def test_a_report_lists_what_was_taken_in_any_form(form: ReportForm) -> None:
-    """Answered or not: each once, with its id, number, sender and text, and what became of it."""
+    """A report lists each taken message once, in any form, with its result."""
     async with Simulator(reports=Reports(form=form, mixed=True), time_scale=0) as simulator:
         async with to(simulator) as client:
             for number in ("4888", "2002", "2001", "1001", "1004", "1009", "0114"):
@@ -95,7 +95,7 @@ async def test_a_report_lists_what_was_taken_in_any_form(form: ReportForm) -> No
 
 
 async def test_what_others_sent_is_listed_too() -> None:
-    """Another program of the account's, with the same text to the same number: two rows alike."""
+    """Messages of other programs of the account are listed."""
     async with Simulator(behaviours={}) as simulator, to(simulator) as client:
         await client.send_sms(to="15551234888", text="Hello")
         simulator.sent_elsewhere(to="15551234888", text="Hello")
@@ -107,7 +107,7 @@ async def test_what_others_sent_is_listed_too() -> None:
 
 
 async def test_a_message_may_be_listed_late_and_sent_later() -> None:
-    """A lag keeps it out of the report; a queue lists it without an ACK."""
+    """A lag keeps a message out of the report; a queue lists it without an ACK."""
     async with Simulator(reports=Reports(lag=60)) as simulator, to(simulator) as client:
         await client.send_sms(to="15551234888", text="Hello")
         assert await reported(client) == []
@@ -119,7 +119,7 @@ async def test_a_message_may_be_listed_late_and_sent_later() -> None:
 
 @pytest.mark.parametrize("skew", [-7200.0, 7200.0])
 async def test_its_clock_may_be_off(skew: float) -> None:
-    """Times and periods are by the provider's clock."""
+    """Times and periods are by the simulator's own clock."""
     async with Simulator(clock_skew=skew, time_scale=0) as simulator, to(simulator) as client:
         await client.send_sms(to="15551234888", text="Hello")
         assert await reported(client) == []
@@ -138,7 +138,7 @@ LIMITS: dict[str, tuple[Account, type[Exception]]] = {
 
 @pytest.mark.parametrize(("account", "error"), LIMITS.values(), ids=LIMITS)
 async def test_the_accounts_limits_are_kept(account: Account, error: type[Exception]) -> None:
-    """How long a period may be, and how often and how soon there may be another look-up."""
+    """The account's limits on period and frequency of look-ups are enforced."""
     async with Simulator(account=account) as simulator, to(simulator) as client:
         with pytest.raises(error) as caught:  # noqa: PT012 - the second look-up, or the first
             await reported(client)
@@ -158,7 +158,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("code", "fields"), REFUSED.items(), ids=REFUSED)
 def test_a_look_up_that_is_none_is_refused(code: str, fields: dict[str, str]) -> None:
-    """With the code that the documentation has for it."""
+    """A bad look-up is refused with the documented code."""
     asked = {"START_DATE": "2012-04-30 12:00:00", "END_DATE": "2012-04-30 13:00:00", **fields}
     key = asked.pop("API_KEY", API_KEY)
     query = wire.query_string(asked, api_key=key).encode()
@@ -171,7 +171,7 @@ def test_a_look_up_that_is_none_is_refused(code: str, fields: dict[str, str]) ->
 @pytest.mark.parametrize("fault", ReportFault)
 @pytest.mark.parametrize("compressed", [False, True])
 async def test_a_file_may_be_anything_but_a_report(fault: ReportFault, compressed: bool) -> None:
-    """It is cut off, or a page, or not there: never complete."""
+    """A cut, wrong or missing report file is never complete."""
     reports = Reports(fault=fault, compressed=compressed)
     async with Simulator(behaviours={}, reports=reports) as simulator, to(simulator) as client:
         for number in range(10):
@@ -182,7 +182,7 @@ async def test_a_file_may_be_anything_but_a_report(fault: ReportFault, compresse
 
 @pytest.mark.slow
 async def test_a_report_may_be_compressed() -> None:
-    """And old links lead nowhere in the end."""
+    """A report may be compressed, and remains readable after a hundred look-ups."""
     reports = Reports(compressed=True)
     async with Simulator(behaviours={}, reports=reports) as simulator, to(simulator) as client:
         await client.send_sms(to="15551234888", text="Hello")

@@ -1,4 +1,4 @@
-"""What a look at an idle connection's socket tells."""
+"""Whether an idle connection's socket has something to read, or has ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skycore_async.transports.socket_probe import Readiness
 
 
 def test_a_socket_is_readable_once_something_came_or_it_ended() -> None:
-    """Bytes that nobody asked for, the other side's end and our own are seen without reading."""
+    """A socket is readable once bytes came, or either side closed it."""
     ours, theirs = socket.socketpair()
     readiness = Readiness(ours)
     with ours:
@@ -23,7 +23,7 @@ def test_a_socket_is_readable_once_something_came_or_it_ended() -> None:
 
 
 def test_a_socket_that_is_closed_from_the_first_is_at_its_end() -> None:
-    """One that was lost before anybody looked at it is no error."""
+    """A socket closed before the first look counts as ended, without an error."""
     ours, theirs = socket.socketpair()
     theirs.close()
     ours.close()

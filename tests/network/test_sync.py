@@ -57,7 +57,7 @@ def background_threads() -> list[threading.Thread]:
 def test_one_message_is_sent_and_its_outcome_returned(
     skycore: SyncClient, simulator: Simulator
 ) -> None:
-    """What the provider answered comes back, and one message is billed."""
+    """`send_sms` returns the provider's answer, and one message is billed."""
     sent = skycore.send_sms(to=TO, text="Hello Jerry")
     assert isinstance(sent, Accepted)
     assert [message.tracking_id for message in simulator.messages] == [sent.tracking_id]
@@ -70,13 +70,13 @@ def test_one_message_is_sent_and_its_outcome_returned(
 def test_its_errors_are_those_of_the_client(
     skycore: SyncClient, to: str, error: type[Exception]
 ) -> None:
-    """Who knows how SkycoreClient fails knows how this does."""
+    """SyncClient raises the same errors as SkycoreClient."""
     with pytest.raises(error):
         skycore.send_sms(to=to, text="Hello")
 
 
 def test_what_is_made_at_import_opens_nothing(simulator: Simulator) -> None:
-    """No thread runs and nothing is connected before the first call, nor is anything after."""
+    """A SyncClient starts its thread at the first call, and ends it when closed."""
     before = len(background_threads())
     client = SyncClient(client_of(simulator))
     assert len(background_threads()) == before
@@ -90,14 +90,14 @@ def test_what_is_made_at_import_opens_nothing(simulator: Simulator) -> None:
 
 
 def test_one_that_was_never_used_is_closed(simulator: Simulator) -> None:
-    """There is nothing to close, and no error."""
+    """A SyncClient that was never used closes without error."""
     with SyncClient(client_of(simulator)):
         pass
 
 
 @pytest.mark.slow
 def test_many_threads_share_one_client(skycore: SyncClient, simulator: Simulator) -> None:
-    """Calls of many threads at once go over one client, made once."""
+    """Calls of many threads go over one client, made once."""
     before = len(background_threads())
     send = partial(skycore.send_sms, to=TO)
     with ThreadPoolExecutor(8) as threads:
@@ -108,7 +108,7 @@ def test_many_threads_share_one_client(skycore: SyncClient, simulator: Simulator
 
 
 def test_a_client_that_cannot_be_made_is_an_error_each_time() -> None:
-    """The first call raises what the function raised, and so does the next; no thread is left."""
+    """If the client cannot be made, each call raises that error, and no thread is left."""
     before = len(background_threads())
     client = SyncClient(partial(SkycoreClient, api_key=API_KEY, timeout=-1))
     for _ in range(2):
@@ -119,13 +119,13 @@ def test_a_client_that_cannot_be_made_is_an_error_each_time() -> None:
 
 
 class TestMany:
-    """send_many, whose messages are taken in the caller's thread."""
+    """`send_many`, whose messages are read in the caller's thread."""
 
     @pytest.mark.slow
     def test_outcomes_come_as_they_complete(
         self, skycore: SyncClient, simulator: Simulator
     ) -> None:
-        """Each message has one outcome, accepted or failed."""
+        """Each message of a bulk has one outcome, accepted or failed."""
         numbers = [TO, "15551230110", "15551239000"] * 40
         with skycore.send_many(SMS(to=to, text="Hello") for to in numbers) as outcomes:
             came = list(outcomes)
@@ -135,7 +135,7 @@ class TestMany:
 
     @pytest.mark.slow
     def test_the_source_is_read_in_the_callers_thread(self, skycore: SyncClient) -> None:
-        """A database cursor or a context variable of the caller's works in it."""
+        """The source of a bulk is read in the caller's thread."""
         read_in: set[int] = set()
 
         def messages() -> Iterator[SMS]:
@@ -148,7 +148,7 @@ class TestMany:
         assert read_in == {threading.get_ident()}
 
     def test_what_the_source_raises_comes_after_the_outcomes(self, skycore: SyncClient) -> None:
-        """What was taken before is sent and told, and then the error is raised."""
+        """A source's error is raised after the outcomes of the messages before."""
 
         def messages() -> Iterator[SMS]:
             yield SMS(to=TO, text="Hello")
@@ -163,7 +163,7 @@ class TestMany:
     def test_what_is_no_message_is_an_error_and_no_end(
         self, skycore: SyncClient, simulator: Simulator
     ) -> None:
-        """A None among the messages, as of a query, ends nothing without a word."""
+        """A None in the source raises TypeError, and is not taken for the end."""
         messages: list[Any] = [SMS(to=TO, text="Hello"), None, SMS(to=TO, text="Goodbye")]
         with (
             pytest.raises(TypeError, match="got a NoneType"),
@@ -175,7 +175,7 @@ class TestMany:
     def test_leaving_early_starts_nothing_more(
         self, skycore: SyncClient, simulator: Simulator
     ) -> None:
-        """A loop that is left after an outcome reads no more of an endless source."""
+        """Leaving a bulk reads no more of an endless source."""
 
         def messages() -> Iterator[SMS]:
             while True:
@@ -191,7 +191,7 @@ class TestMany:
     def test_an_interruption_while_the_source_is_read_leaves_the_loop(
         self, skycore: SyncClient, simulator: Simulator
     ) -> None:
-        """Ctrl-C within the caller's own code ends the sending, and the client goes on."""
+        """KeyboardInterrupt in the source ends the bulk, and the client goes on."""
 
         def messages() -> Iterator[SMS]:
             yield SMS(to=TO, text="Hello")
@@ -204,7 +204,7 @@ class TestMany:
 
 
 def test_a_ledger_is_opened_with_the_client(simulator: Simulator, tmp_path: Path) -> None:
-    """An async context manager that opens both gives what they give together."""
+    """A context manager may open client and ledger together."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[SkycoreClient]:
@@ -226,7 +226,7 @@ def test_a_ledger_is_opened_with_the_client(simulator: Simulator, tmp_path: Path
 
 
 def run_program(tmp_path: Path, simulator: Simulator, text: str) -> str:
-    """Run a program of its own, all warnings errors, and return what it prints."""
+    """Run a program with all warnings as errors, and return its output."""
     program = tmp_path / "program.py"
     program.write_text(text)
     environment = os.environ | {
@@ -250,7 +250,7 @@ def run_program(tmp_path: Path, simulator: Simulator, text: str) -> str:
 
 @pytest.mark.slow
 def test_a_program_ends_without_closing(simulator: Simulator, tmp_path: Path) -> None:
-    """A client that nobody closed is closed as the program ends, and its ledger as well."""
+    """A client that nobody closed is closed with its ledger at the program's end."""
     program = """
 from contextlib import asynccontextmanager
 from skycore_async import SkycoreClient, SQLiteLedger, SyncClient
@@ -273,7 +273,7 @@ print("sent")
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_forked_process_has_a_client_of_its_own(simulator: Simulator, tmp_path: Path) -> None:
-    """A parent that has sent, and children forked while a thread sends, each send."""
+    """A parent and its forked children each send by a client of their own."""
     program = """
 import os, threading, warnings
 from skycore_async import SkycoreClient, SyncClient
@@ -303,7 +303,7 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 def test_a_forked_process_that_has_the_id_of_one_before_sends(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    """An id is given again, as that of a daemon's first process, whose event loop is no more."""
+    """A forked process sends even if its process id was used before."""
     program = """
 import os, warnings
 from skycore_async import SkycoreClient, SyncClient
@@ -328,7 +328,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_what_it_sends_with_is_loaded_where_it_is_made(
     simulator: Simulator, tmp_path: Path, transport: str
 ) -> None:
-    """A process that is forked while its thread loads a module would wait for that for ever."""
+    """Making a SyncClient imports all that sending needs, so that a fork cannot deadlock."""
     program = f"""
 import sys
 from contextlib import asynccontextmanager
@@ -356,7 +356,7 @@ print([name for name in sys.modules.keys() - before if name.startswith(heavy)])
 def test_a_bulk_that_is_never_left_keeps_no_program_alive(
     simulator: Simulator, tmp_path: Path, collected: str
 ) -> None:
-    """It may stand in a generator that nobody goes on with, or be collected in any thread."""
+    """A bulk that is never left does not keep the program alive, however it is collected."""
     program = f"""
 import gc
 from skycore_async import SMS, SkycoreClient, SyncClient
@@ -385,7 +385,7 @@ print("ends")
 
 @pytest.mark.slow
 def test_a_client_is_closed_while_its_messages_are_sent(simulator: Simulator) -> None:
-    """It waits for what is in flight, and who goes on is told; what is left then is no matter."""
+    """Closing during a bulk waits for messages in flight, and the loop gets RuntimeError."""
     with SyncClient(client_of(simulator)) as skycore:
         given = iter([SMS(to="15551234888", text=str(n)) for n in range(1000)])
         with skycore.send_many(given) as outcomes:
@@ -402,7 +402,7 @@ def test_a_client_is_closed_while_its_messages_are_sent(simulator: Simulator) ->
 def test_a_signal_handler_may_come_while_the_client_is_made(
     simulator: Simulator, tmp_path: Path, then: str
 ) -> None:
-    """It is made for as long as it waits for its ledger, and is closed then, or not to be used."""
+    """A signal handler that closes or sends while the client is being made does not hang."""
     program = f"""
 import signal, sys, threading
 from contextlib import asynccontextmanager
@@ -452,7 +452,7 @@ except (RuntimeError, SystemExit) as error:
 def test_a_process_that_is_forked_between_two_outcomes_goes_on_by_itself(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    """The child has no part of what its parent sends, and leaves it."""
+    """A child forked during a bulk gets an error for the parent's bulk and goes on."""
     program = """
 import os, sys, warnings
 from skycore_async import SMS, SkycoreClient, SyncClient
@@ -482,7 +482,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), left)
 def test_a_forked_process_uses_no_connection_of_its_parents(
     simulator: Simulator, tmp_path: Path, made: str
 ) -> None:
-    """Of a client or a transport that has sent, a child would read the answers to its parent."""
+    """A forked child that uses its parent's transport gets an error."""
     program = f"""
 import asyncio, os
 from skycore_async import SkycoreClient
@@ -523,7 +523,7 @@ loop.close()
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_pool_of_processes_sends(simulator: Simulator, tmp_path: Path, method: str) -> None:
-    """Made where the module is imported, it works in each process of a pool."""
+    """A SyncClient made at import sends in each process of a pool."""
     if method == "fork" and not hasattr(os, "fork"):
         pytest.skip("there are no forks here")
     program = f"""
@@ -548,7 +548,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is no signal there")
 def test_ctrl_c_leaves_the_message_in_doubt(simulator: Simulator, tmp_path: Path) -> None:
-    """Interrupted while it waits for an answer, the message is in the ledger as in doubt."""
+    """A message interrupted while waiting for its answer is in doubt in the ledger."""
     program = """
 import os, signal, threading
 from contextlib import asynccontextmanager
@@ -579,7 +579,7 @@ asyncio.run(state())
 
 
 def test_a_call_from_the_clients_own_event_loop_is_an_error(skycore: SyncClient) -> None:
-    """A call from the background event loop would wait for itself, and is an error."""
+    """A call from the SyncClient's own event loop raises RuntimeError."""
 
     async def call(_: SkycoreClient) -> None:
         skycore.send_sms(to=TO, text="Hello")
@@ -589,7 +589,7 @@ def test_a_call_from_the_clients_own_event_loop_is_an_error(skycore: SyncClient)
 
 
 def test_what_makes_its_client_cannot_use_it(simulator: Simulator) -> None:
-    """As a log handler that sends what opening a ledger logs: that is an error, and ends."""
+    """Code that makes the client cannot use the SyncClient: RuntimeError, and no hang."""
     uses: list[Callable[[SyncClient], object]] = [
         partial(SyncClient.send_sms, to=TO, text="Hello"),
         SyncClient.close,
@@ -613,7 +613,7 @@ def test_what_makes_its_client_cannot_use_it(simulator: Simulator) -> None:
 
 
 def test_it_is_not_closed_by_what_it_runs(skycore: SyncClient, simulator: Simulator) -> None:
-    """The event loop cannot wait for its own end: that is said, and closes nothing halfway."""
+    """Closing a SyncClient from its own event loop raises RuntimeError and closes nothing."""
 
     async def close(_: SkycoreClient) -> None:
         skycore.close()
@@ -627,7 +627,7 @@ def test_it_is_not_closed_by_what_it_runs(skycore: SyncClient, simulator: Simula
 
 
 def test_an_exit_within_run_is_its_callers(skycore: SyncClient, simulator: Simulator) -> None:
-    """`sys.exit()` in what runs in the event loop ends the caller, and not the event loop."""
+    """`sys.exit()` within `run` is raised to the caller, and the event loop goes on."""
 
     async def leave(_: SkycoreClient) -> None:
         sys.exit(3)

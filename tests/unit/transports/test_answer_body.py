@@ -1,4 +1,4 @@
-"""The body of an answer that comes piece by piece is read to its end, and not without bounds."""
+"""The body of an answer is read piece by piece to its end, within bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skycore_async.transports.base import MAX_PARTS
 
 @pytest.mark.anyio
 async def test_an_answer_has_no_more_parts_than_one_can_have() -> None:
-    """However small they are; what gives them is ended, and its connection is no other's."""
+    """A body of too many parts is an error, and its source is closed."""
     ended: list[int] = []
 
     async def parts(count: int) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""What an answer's bytes are read as: the same as by h11, however usual they look."""
+"""How an answer's bytes are read: as h11 reads them, also on the short path for usual ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.fault_server import SUCCESS, answer, chunked
 
 @attrs.frozen
 class Verdict:
-    """An answer with whether it is clean, "more", or "broken"."""
+    """What was read of an answer, and whether the connection is clean after it."""
 
     said: str
     status: int = 0
@@ -32,7 +32,7 @@ MORE, BROKEN = Verdict("more"), Verdict("broken")
 
 
 def ours(*parts: bytes, method: str = "POST", ends: bool = False) -> Verdict:
-    """Read an answer that comes in these parts; `ends` says that the connection does then."""
+    """Read an answer that comes in these parts; `ends` says that the connection ends then."""
     reader = AnswerReader(method)
     left = [*filter(None, parts)]
     try:
@@ -51,7 +51,7 @@ def ours(*parts: bytes, method: str = "POST", ends: bool = False) -> Verdict:
 
 
 def h11s(data: bytes, *, method: str = "POST", ends: bool = False) -> Verdict:
-    """Read it by h11 alone, as httpcore does."""
+    """Read an answer by h11 alone, as httpcore does."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=100 * 1024)
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
     connection.send(h11.EndOfMessage())
@@ -146,7 +146,7 @@ ANSWERS: dict[str, tuple[bytes, tuple[bytes, bool] | Verdict]] = {
 def test_an_answer_is_read_however_it_comes(
     came: bytes, expected: tuple[bytes, bool] | Verdict
 ) -> None:
-    """In one piece, in two and byte by byte, it is what the table says, and what h11 says."""
+    """An answer is read alike in one piece, in two and byte by byte, and as h11 reads it."""
     whole = ours(came)
     assert whole == h11s(came)
     if isinstance(expected, Verdict):
@@ -176,7 +176,7 @@ ENDS: dict[str, tuple[bytes, bytes | None]] = {
 
 @pytest.mark.parametrize(("came", "body"), ENDS.values(), ids=ENDS)
 def test_an_answer_may_end_with_its_connection(came: bytes, body: bytes | None) -> None:
-    """Without a length the end of the connection ends the answer; a too short answer is broken."""
+    """An answer without a length ends with its connection, and one that is too short is broken."""
     read = ours(came, ends=True)
     assert read == (BROKEN if body is None else attrs.evolve(read, body=body, is_clean=False))
     assert (read.said == "answer") is (body is not None)
@@ -186,7 +186,7 @@ def test_an_answer_may_end_with_its_connection(came: bytes, body: bytes | None) 
 
 @pytest.mark.parametrize("length", [0, 3])
 def test_after_the_answer_to_a_connect_a_tunnel_begins(length: int) -> None:
-    """Its length means nothing, and what comes behind it makes it unclean; a refusal is whole."""
+    """The length of an accepted CONNECT is ignored; bytes after its head are no clean state."""
     agreed = OK + b"Content-Length: %d\r\n\r\n" % length
     assert ours(agreed, method="CONNECT").is_clean
     assert not ours(agreed + b"abc", method="CONNECT").is_clean
@@ -222,7 +222,7 @@ ENDLESS: dict[str, tuple[Iterator[bytes], bool]] = {
 
 @pytest.mark.parametrize(("parts", "is_answer"), ENDLESS.values(), ids=ENDLESS)
 def test_an_endless_answer_is_read_no_further(parts: Iterator[bytes], *, is_answer: bool) -> None:
-    """Its body is given as longer than any may be, or it is broken, in bounded time and memory."""
+    """An endless answer is given up within bounded time and memory."""
     reader, read, response = AnswerReader(), 0, None
     tracemalloc.start()
     began = time.process_time()
@@ -248,7 +248,7 @@ def test_an_endless_answer_is_read_no_further(parts: Iterator[bytes], *, is_answ
     ("start", "part"), [(OK + b"\r\n", b"x"), (CHUNKED, b"1\r\nx\r\n")], ids=["bytes", "chunks"]
 )
 def test_an_answer_of_tiny_parts_costs_little(start: bytes, part: bytes) -> None:
-    """However small the parts that it comes in, reading it is given up before it takes long."""
+    """An answer in very many tiny parts is given up before it takes long."""
     began = time.process_time()
     assert ours(start, *[part] * 20_000) == BROKEN
     assert time.process_time() - began < 2
@@ -317,7 +317,7 @@ def made_up(chance: random.Random) -> bytes:
 
 
 def disagreements(seed: int, count: int) -> tuple[list[bytes], int]:
-    """Return those of `count` answers that we read otherwise than h11, and how many are usual."""
+    """Return which of `count` random answers h11 reads otherwise, and how many are usual."""
     chance, found, usual = random.Random(seed), [], 0
     for _ in range(count):
         made = made_up(chance)
@@ -340,7 +340,7 @@ def disagreements(seed: int, count: int) -> tuple[list[bytes], int]:
 
 @pytest.mark.slow
 def test_what_is_read_is_what_h11_reads() -> None:
-    """Of thousands of answers, odd and usual, in one piece and in several, each is the same."""
+    """Thousands of random answers are read as h11 reads them."""
     found, usual = disagreements(seed=1, count=3000)
     assert not found
     assert 600 < usual < 1500  # so that it was not h11 against itself

@@ -1,4 +1,4 @@
-"""What is said of an exception of others: its class, the system's words or ours, and no more."""
+"""How an exception of a library is described: class and known words, nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUOTED = "api_key=Y6r74u6Br4 to=15551234888"
 
 
 def raised(*errors: Exception) -> Exception:
-    """Return the first of these, as raised because of the next, and so on."""
+    """Return the first of these exceptions, as raised because of the next, and so on."""
     for error, cause in itertools.pairwise(errors):
         error.__cause__ = cause
     return errors[0]
@@ -105,7 +105,7 @@ SAID: dict[str, tuple[Callable[[], Exception], str]] = {
 
 @pytest.mark.parametrize(("make", "said"), SAID.values(), ids=SAID)
 def test_what_is_said_of_an_exception(make: Callable[[], Exception], said: str) -> None:
-    """Its class and words that are known; nothing of its own text, in its copy neither."""
+    """An error names the exception's class and known words, and nothing of its own text."""
     for not_sent, kind in ((True, NotSent), (False, OutcomeUnknown)):
         error = failed(make(), not_sent=not_sent)
         assert type(error) is kind

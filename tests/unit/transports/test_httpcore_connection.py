@@ -1,4 +1,4 @@
-"""What came over a connection: whether it is the answer alone, and what can have left."""
+"""What came over a connection and what can have left: rules over bytes alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CAME: dict[str, tuple[bytes, bool, bool]] = {
 def test_a_connection_is_clean_where_the_answer_is_all_that_came(
     came: bytes, *, chunked: bool, is_all: bool
 ) -> None:
-    """What is not known to be the answer and nothing else is not clean."""
+    """A connection is clean only if the answer is all that came over it."""
     assert _is_all(bytearray(came), BODY, chunked=chunked) is is_all
 
 
@@ -52,7 +52,7 @@ POST = b"POST / HTTP/1.1\r\n\r\n"
 
 @pytest.mark.parametrize("first", [b"CONNECT host:443 HTTP/1.1\r\n\r\n", b"\x05\x01\x00", b"\x01"])
 def test_what_goes_to_a_proxy_before_is_not_the_request(first: bytes) -> None:
-    """A tunnel and the handshakes of SOCKS leave before the request, and prove nothing left."""
+    """A CONNECT and SOCKS handshakes do not count as the request."""
     traffic = Traffic()
     traffic.leaves(first)
     assert not traffic.request_left
@@ -62,14 +62,14 @@ def test_what_goes_to_a_proxy_before_is_not_the_request(first: bytes) -> None:
 
 @pytest.mark.parametrize("data", [POST, b"GET /", b"\x04", b"PRI * HTTP/2.0", b"CONNECTED", b"?"])
 def test_whatever_else_leaves_is_the_request(data: bytes) -> None:
-    """What is not known to come before the request leaves it in doubt."""
+    """Any other bytes that leave count as the request."""
     traffic = Traffic()
     traffic.leaves(data)
     assert traffic.request_left
 
 
 def test_what_came_before_the_request_is_no_part_of_the_answer() -> None:
-    """A proxy's answer to what went before is not counted to the answer."""
+    """A proxy's answer before the request does not count as part of the answer."""
     traffic = Traffic()
     traffic.came += b"HTTP/1.1 200 Connection established\r\n\r\n"
     traffic.leaves(POST)
@@ -77,7 +77,7 @@ def test_what_came_before_the_request_is_no_part_of_the_answer() -> None:
 
 
 def shaken_hands() -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """Return both sides of a TLS connection in memory, which each write to the other."""
+    """Return both sides of a TLS connection in memory, each writing to the other."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_context().wrap_bio(to_server, to_client, server_side=True)
     client = client_context().wrap_bio(to_client, to_server, server_hostname="localhost")
@@ -90,7 +90,7 @@ def shaken_hands() -> tuple[ssl.SSLObject, ssl.SSLObject]:
 
 
 def test_tls_may_have_more_than_was_read() -> None:
-    """Of what was taken from the socket, a record that nobody read is seen, and so is the end."""
+    """A TLS record or end that was received but not read is noticed."""
     client, server = shaken_hands()
     server.write(b"one")
     server.write(b"two")

@@ -1,4 +1,4 @@
-"""What httpcore's trace proves, and what it does not: by the events alone."""
+"""What httpcore's trace events prove about a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONNECT = {"request": httpcore.Request("CONNECT", "http://127.0.0.1/")}
 
 
 def raised_by_h2(name: str) -> dict[str, Exception]:
-    """Return what is traced of an exception of this class, of a library that need not be here."""
+    """Return the trace event of an exception of h2, which need not be installed."""
     kind = type(name, (Exception,), {"__module__": "h2.exceptions"})
     return {"exception": kind()}
 
@@ -112,25 +112,25 @@ def progress_after(events: Events) -> ExchangeProgress:
 
 @pytest.mark.parametrize("case", NOT_SENT)
 def test_what_comes_before_the_request_proves_that_it_was_not_sent(case: str) -> None:
-    """Connecting, TLS and a proxy's own exchange are no part of the request."""
+    """A failure in connecting, TLS or a proxy's handshake proves that nothing was sent."""
     assert progress_after(NOT_SENT[case]).proves_not_sent(OSError())
 
 
 @pytest.mark.parametrize("case", MAYBE_SENT)
 def test_what_is_not_known_proves_nothing(case: str) -> None:
-    """A release of httpcore that names its events otherwise makes doubt, and no second send."""
+    """Unknown trace events prove nothing, so that the message is in doubt."""
     progress = progress_after(MAYBE_SENT[case])
     assert not progress.proves_not_sent(httpx.ConnectError("refused"))
     assert not progress.proves_not_sent(httpx.InvalidURL("of a Location"))
 
 
 def test_what_was_not_given_to_the_client_was_not_sent() -> None:
-    """A request that could not even be made went nowhere, whatever is raised of it."""
+    """A request that could not be built was not sent."""
     assert ExchangeProgress(httpx.PoolTimeout).proves_not_sent(httpx.InvalidURL("URL too long"))
 
 
 def test_a_connection_that_was_used_before_is_not_used() -> None:
-    """A request that needed no connecting is stopped, and is proven not to have begun."""
+    """A request on a connection used before is stopped, and is proven not to have begun."""
     progress = progress_after([])
     with pytest.raises(UsedBefore):
         anyio.run(progress.trace, "http11.send_request_headers.started", POST)
@@ -142,7 +142,7 @@ def test_a_connection_that_was_used_before_is_not_used() -> None:
 
 
 def test_a_connection_is_unfinished_until_the_request_begins() -> None:
-    """What was connected, and not written to yet, is there to be closed by whoever gives up."""
+    """A connection without a request yet is kept to be closed by whoever gives up."""
     stream = object()
     connected = ("connection.connect_tcp.complete", {"return_value": stream})
     in_tls = [

@@ -1,4 +1,4 @@
-"""What HTTP libraries log: masked, and without a way to break the exchange that it tells of."""
+"""Log records of HTTP libraries are masked, and cannot break an exchange."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MASKED = {
 
 @pytest.mark.parametrize(("text", "shown"), MASKED.items(), ids=range(len(MASKED)))
 def test_what_is_left_of_a_text(text: str, shown: str) -> None:
-    """What comes with the key goes with it; the rest can be read."""
+    """The key, and what stands beside it in a URL or body, is masked; the rest stays."""
     assert without_secrets(text) == shown
 
 
-class Seeing(logging.Handler):
-    """Keeps what it is given."""
+class KeepingHandler(logging.Handler):
+    """A handler that keeps what it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class Seeing(logging.Handler):
 
 
 def test_a_key_is_masked_for_as_long_as_it_is_there(logger: logging.Logger) -> None:
-    """Wherever it stands, also beside half a character; nothing is kept for one that is gone."""
+    """A key is masked wherever it stands, until its owner is deleted."""
     mask_library_logs(NAME)
-    logger.addHandler(handler := Seeing())
+    logger.addHandler(handler := KeepingHandler())
     logger.propagate = False  # as pytest would carry the half of a character from test to test
     key, gone = Secret(KEY), Secret("another-long-key")
     for each in (key, gone):
@@ -62,8 +62,8 @@ def test_a_key_is_masked_for_as_long_as_it_is_there(logger: logging.Logger) -> N
     assert handler.seen == ["X-Consumer: *** \ud800, not another-long-key"]
 
 
-class Raising(logging.Filter):
-    """A filter or handler of a program's that is broken."""
+class RaisingFilter(logging.Filter):
+    """A filter of the program that raises."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         raise ValueError(f"no request_id in {record.getMessage()}")
@@ -83,13 +83,13 @@ def logger() -> Iterator[logging.Logger]:
 def test_a_filter_that_raises_breaks_nothing_off(
     logger: logging.Logger, capsys: pytest.CaptureFixture[str], *, before: bool
 ) -> None:
-    """It costs its record, whichever was first, and stderr says so without the record's text."""
+    """A filter that raises costs its record alone, and stderr says so without its text."""
     if before:
-        logger.addFilter(Raising())
+        logger.addFilter(RaisingFilter())
     mask_library_logs(NAME)
     mask_library_logs(NAME)
     if not before:
-        logger.addFilter(Raising())
+        logger.addFilter(RaisingFilter())
     logger.info("api_key=%s", KEY)
     said = capsys.readouterr().err
     assert said.startswith("skycore_async: logging raised ValueError\n")
@@ -97,10 +97,10 @@ def test_a_filter_that_raises_breaks_nothing_off(
 
 
 def test_other_filters_and_handlers_are_asked_once(logger: logging.Logger) -> None:
-    """A record is handled once, by all that the program has set; a filter may stop it."""
+    """The program's own filters and handlers see each record once."""
     mask_library_logs(NAME)
     logger.addFilter(lambda record: "dropped" not in record.getMessage())
-    logger.addHandler(handler := Seeing())
+    logger.addHandler(handler := KeepingHandler())
     logger.info("api_key=%s", KEY)
     logger.info("dropped")
     logger.info("kept %d", 1)

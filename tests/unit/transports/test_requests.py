@@ -1,4 +1,4 @@
-"""What a request is as bytes, and whom it is for."""
+"""A request as bytes, and the origin that it is for."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ WRITTEN: dict[str, tuple[Request, Origin, bytes]] = {
 def test_a_request_is_written_for_its_origin(
     request_: Request, origin: Origin, head: bytes
 ) -> None:
-    """Its host, its own headers and its length, and nothing else."""
+    """A request's head has its host, its headers and its length, and nothing else."""
     written = write_head(request_)
     assert (written.origin, written.head) == (origin, head)
 
 
 def test_a_proxy_that_forwards_is_told_where_to() -> None:
-    """It gets the whole URL and its own headers; what goes through a tunnel does not."""
+    """A forwarding proxy gets the whole URL and its own headers; a tunnel does not."""
     head = write_head(POST, for_proxy=PROXY).head
     assert head.startswith(b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\n")
     assert b"\r\nProxy-Authorization: Basic dTpw\r\n" in head
@@ -65,7 +65,7 @@ def test_a_proxy_that_forwards_is_told_where_to() -> None:
     ("host", "target"), [("a.example", b"a.example:443"), ("::1", b"[::1]:443")]
 )
 def test_a_tunnel_is_asked_for(host: str, target: bytes) -> None:
-    """By the origin's host and port, with the proxy's headers."""
+    """A CONNECT names the origin's host and port, with the proxy's headers."""
     assert write_connect(Origin("https", host, 443), PROXY) == (
         b"CONNECT %b HTTP/1.1\r\nHost: %b\r\nAccept: */*\r\n"
         b"Proxy-Authorization: Basic dTpw\r\n\r\n" % (target, target)
@@ -73,7 +73,7 @@ def test_a_tunnel_is_asked_for(host: str, target: bytes) -> None:
 
 
 def test_what_is_made_of_a_query_is_not_kept() -> None:
-    """A URL that has the API key is in no table that lives on."""
+    """A URL with the API key is kept in no cache."""
     kept = requests._write.cache_info().currsize
     write_head(GET)
     assert requests._write.cache_info().currsize == kept
@@ -92,13 +92,13 @@ def test_what_is_made_of_a_query_is_not_kept() -> None:
     ids=["scheme", "host", "port", "length", "header", "method"],
 )
 def test_what_cannot_be_sent_is_an_error(request_: Request) -> None:
-    """A URL that is none, one that nobody would read, and what would be two headers."""
+    """A URL without host, of another scheme, or with a line break is an error."""
     with pytest.raises((httpx.InvalidURL, httpx.UnsupportedProtocol, h11.LocalProtocolError)):
         write_head(request_)
 
 
 def test_a_proxy_has_headers_for_its_password() -> None:
-    """They are those of its URL, and in no `repr`; one over TLS has its certificates checked."""
+    """A proxy's password becomes a header, and shows in no `repr`."""
     proxy = HTTPProxy.of(parse_proxy(Secret("http://user:p%40ss@proxy.example")))
     assert proxy.headers == ((b"Proxy-Authorization", b"Basic dXNlcjpwQHNz"),)
     assert (proxy.origin, proxy.ssl_context) == (Origin("http", "proxy.example", 80), None)

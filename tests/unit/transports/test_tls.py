@@ -1,4 +1,4 @@
-"""Whom a transport trusts: loaded once, and again where the environment names another."""
+"""TLS contexts: loaded once, and again if the environment names other certificates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.fault_server import CERTIFICATE, client_context
 
 
 def test_all_transports_share_what_is_trusted_by_default() -> None:
-    """It takes 20 ms to load, which a client for each request would pay each time."""
+    """All transports share one default TLS context."""
     assert ssl_context(True) is ssl_context(True)
     assert ssl_context(True).verify_mode is ssl.CERT_REQUIRED
 
@@ -23,7 +23,7 @@ def test_all_transports_share_what_is_trusted_by_default() -> None:
 def test_another_file_in_the_environment_is_another_context(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Who is trusted is what the environment names when a transport is made."""
+    """A certificate file that the environment names is used from the next transport on."""
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     world = ssl_context(True)
@@ -45,7 +45,7 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], Path]]] = {
 def test_what_cannot_be_loaded_is_named(
     wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The error of the system names nothing: `skycore bulk` gave it the name of the recipients."""
+    """A certificate file that cannot be loaded is a ConfigurationError with its name."""
     for each in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
         monkeypatch.delenv(each, raising=False)
     name, make = UNREADABLE[wrong]
@@ -57,7 +57,7 @@ def test_what_cannot_be_loaded_is_named(
 
 
 def test_what_was_asked_for_is_used() -> None:
-    """A context of the caller's is used as it is, and False checks nobody."""
+    """A caller's TLS context is used as it is, and `verify=False` checks no certificate."""
     context = client_context()
     assert ssl_context(context) is context
     assert ssl_context(False).verify_mode is ssl.CERT_NONE
@@ -65,6 +65,6 @@ def test_what_was_asked_for_is_used() -> None:
 
 @pytest.mark.parametrize("verify", [None, 1])
 def test_what_says_nothing_of_certificates_is_refused(verify: Any) -> None:
-    """And not at the first message, which would not be sent, or be in doubt."""
+    """A `verify` that is neither bool nor TLS context is refused."""
     with pytest.raises(ConfigurationError, match="verify: True, False or an"):
         ssl_context(verify)
