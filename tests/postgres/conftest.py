@@ -1,4 +1,4 @@
-"""What tests of campaigns share."""
+"""Fixtures that tests of campaigns share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.campaign_tables import empty_queue
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[Connection]:
-    """Connect to tables that are empty, the queue's among them."""
+    """Connect to empty tables, with those of the queue."""
     with psycopg.connect(dsn, autocommit=True) as opened:
         empty_queue(opened)
         yield opened

@@ -1,4 +1,4 @@
-"""Campaigns and chunks as rows: loaded once, handed from one to the next, never to two."""
+"""Campaigns and chunks as rows: loaded once, and taken by one worker at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEASE = 30.0
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[Connection]:
-    """Connect as a worker does, to tables that are empty."""
+    """Connect as a worker does, to empty tables."""
     with psycopg.connect(dsn, autocommit=True) as opened:
         opened.execute("SET lock_timeout = '100ms'")
         yield opened
@@ -53,7 +53,7 @@ def loaded(*, new: int = 0, mended: int = 0, known: int = 0) -> Loaded:
 
 
 def wrote(connection: Connection, state: str, *keys: str) -> None:
-    """Write messages into the ledger as far as chunks are concerned."""
+    """Write messages into the ledger, as far as chunks look at them."""
     for key in keys:
         connection.execute(
             "INSERT INTO skycore.messages"
@@ -84,7 +84,7 @@ def taken(connection: Connection, worker: str = "one", **how: Any) -> Chunk:
 
 
 def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
-    """Chunks hold the messages in order, each with its key, and as many as they should."""
+    """Chunks hold the loaded messages in order, and as many as their size."""
     assert load(connection, "promo", some(7), size=3) == loaded(new=7)
     chunks = [take(connection, id_, worker="one", lease=LEASE) for id_ in due(connection, 9)]
     assert [len(chunk.keys) for chunk in chunks if chunk] == [3, 3, 1]
@@ -92,14 +92,14 @@ def test_messages_come_back_as_they_were_loaded(connection: Connection) -> None:
 
 
 def test_tags_come_back_with_their_messages(connection: Connection) -> None:
-    """Workers send each message with the tags that it was loaded with."""
+    """Messages of a chunk have the tags with which they were loaded."""
     tagged = [attrs.evolve(sms, tags=("spring", "late")) for sms in some(2)]
     load(connection, "promo", tagged)
     assert list(taken(connection).messages()) == tagged
 
 
 def test_loading_again_adds_only_what_is_new(connection: Connection) -> None:
-    """The same file changes nothing, and a longer one adds its new rows."""
+    """Loading a file again changes nothing, and a longer file adds its new rows."""
     load(connection, "promo", some(7), size=3)
     assert load(connection, "promo", some(7), size=3) == loaded(known=7)
     assert load(connection, "promo", some(9), size=3) == loaded(new=2, known=7)
@@ -110,7 +110,7 @@ def test_loading_again_adds_only_what_is_new(connection: Connection) -> None:
 def test_another_text_for_what_may_have_gone_out_is_refused(
     connection: Connection, state: str
 ) -> None:
-    """It loads nothing at all, and the advice leads to no second send."""
+    """A load with another text for a message that may have been sent loads nothing."""
     load(connection, "promo", some(3))
     wrote(connection, state, "promo:2")
     said = r"'promo:2' was loaded.*may have been sent.*it would be sent once more"
@@ -121,7 +121,7 @@ def test_another_text_for_what_may_have_gone_out_is_refused(
 
 
 def test_a_second_attempt_that_was_refused_frees_no_loaded_key(connection: Connection) -> None:
-    """What was in doubt once keeps what was loaded, whatever the ledger says of it later."""
+    """A loaded message that was ever in doubt cannot be loaded with another text."""
     load(connection, "promo", some(1))
     wrote(connection, "rejected", "promo:0")
     connection.execute("UPDATE skycore.messages SET doubted = true")
@@ -130,7 +130,7 @@ def test_a_second_attempt_that_was_refused_frees_no_loaded_key(connection: Conne
 
 
 def test_what_cannot_have_gone_out_is_mended_by_loading_it_again(connection: Connection) -> None:
-    """Its chunk is sent with what is loaded now, also where it was done; nobody else's changes."""
+    """A message that cannot have been sent is replaced by loading it with a new text."""
     load(connection, "promo", some(7), size=3)
     first, second = taken(connection), taken(connection)
     wrote(connection, "accepted", "promo:0")
@@ -155,7 +155,7 @@ def test_what_cannot_have_gone_out_is_mended_by_loading_it_again(connection: Con
 def test_who_sends_waits_for_no_file_that_is_read(
     connection: Connection, other: Connection
 ) -> None:
-    """However long it is after a message that was mended; what goes out meanwhile refuses it."""
+    """A load that takes long blocks no sender; a message sent meanwhile refuses the load."""
     load(connection, "promo", some(9), size=3)
 
     def given() -> Iterator[SMS]:
@@ -176,7 +176,7 @@ def test_who_sends_waits_for_no_file_that_is_read(
 
 
 def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:
-    """An error in the rows, as a crash would, leaves no campaign that is half there."""
+    """An error within the rows of a load leaves no campaign."""
 
     def broken() -> Iterator[SMS]:
         yield from some(5)
@@ -188,7 +188,7 @@ def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:
 
 
 def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
-    """Nothing is taken before, and a load may change it; one that says nothing does not."""
+    """A campaign's chunks are due from its start, which a later load may change."""
     later, soon = now(connection, hours=2), now(connection, hours=1)
     load(connection, "promo", some(3), starts_at=later)
     load(connection, "promo", some(4))
@@ -215,7 +215,7 @@ def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
 def test_what_cannot_be_loaded_is_refused(
     connection: Connection, name: str, messages: list[SMS], said: str
 ) -> None:
-    """A campaign without a name and a message without a key are errors in words."""
+    """A campaign without name, or a message without key, is refused."""
     with pytest.raises(CampaignError, match=said):
         load(connection, name, messages)
 
@@ -236,7 +236,7 @@ def test_what_cannot_be_loaded_is_refused(
 def test_a_campaign_is_stopped_and_started(
     connection: Connection, words: list[str], state: str
 ) -> None:
-    """Each word leads to its state, and said twice is no error; only what runs is due."""
+    """Pause, halt, resume and cancel lead to their states; only a running campaign is due."""
     load(connection, "promo", some(3))
     for word in words:
         if word == "halt":
@@ -249,7 +249,7 @@ def test_a_campaign_is_stopped_and_started(
 
 
 def test_what_was_cancelled_stays_so(connection: Connection) -> None:
-    """A cancelled campaign is neither resumed nor loaded again, and no other is invented."""
+    """A cancelled campaign can be neither resumed nor loaded; an unknown one is an error."""
     load(connection, "promo", some(3))
     change(connection, "cancel", "promo")
     with pytest.raises(CampaignError, match="'promo' is cancelled: it cannot resume"):
@@ -263,7 +263,7 @@ def test_what_was_cancelled_stays_so(connection: Connection) -> None:
 def test_what_is_cancelled_while_it_is_loaded_is_not_loaded(
     connection: Connection, other: Connection
 ) -> None:
-    """A cancelled campaign is an error, so no caller expects a send; a paused one says so."""
+    """A load fails if the campaign is cancelled meanwhile, and says if it was paused."""
     load(connection, "promo", some(3))
 
     def meanwhile(word: str) -> Iterator[SMS]:
@@ -277,7 +277,7 @@ def test_what_is_cancelled_while_it_is_loaded_is_not_loaded(
 
 
 def test_a_halt_is_for_what_runs(connection: Connection) -> None:
-    """The first reason stays, and a campaign that was paused stays paused."""
+    """A halt keeps its first reason, and leaves a paused campaign paused."""
     load(connection, "promo", some(3))
     halt(connection, "promo", "E713: billing")
     halt(connection, "promo", "E120: quota")
@@ -290,7 +290,7 @@ def test_a_halt_is_for_what_runs(connection: Connection) -> None:
 def test_who_loads_numbers_as_they_are_read_waits_for_who_loads_them_as_they_are(
     connection: Connection, other: Connection
 ) -> None:
-    """The keys from before are found, though both began at once: nobody is loaded twice."""
+    """Two concurrent loads, with and without reading numbers, load nobody twice."""
     refused: list[str] = []
 
     def load_read() -> None:
@@ -316,8 +316,8 @@ def test_who_loads_numbers_as_they_are_read_waits_for_who_loads_them_as_they_are
 # In hand.
 
 
-def test_a_chunk_is_in_one_hand(connection: Connection) -> None:
-    """Who has a chunk has it alone until the lease runs out, by the database's clock."""
+def test_a_chunk_is_held_by_one_worker(connection: Connection) -> None:
+    """A chunk is held by one worker until its lease ends by the database's clock."""
     load(connection, "promo", some(3))
     chunk = taken(connection)
     assert take(connection, chunk.id, worker="two", lease=LEASE) is None
@@ -330,7 +330,7 @@ def test_a_chunk_is_in_one_hand(connection: Connection) -> None:
 
 
 def test_what_is_due_soon_comes_with_its_time(connection: Connection) -> None:
-    """A chunk that waits, or whose lease is about to end, is known before it can be taken."""
+    """Chunks that are due soon are listed with the time at which they can be taken."""
     load(connection, "promo", some(3), size=1)
     connection.execute("UPDATE skycore.chunks SET due = now() + number * interval '1 minute'")
     one, two, three = due(connection, 9, within=1000)
@@ -343,8 +343,8 @@ def test_what_is_due_soon_comes_with_its_time(connection: Connection) -> None:
         assert take(connection, id_, worker="one", lease=LEASE) is None
 
 
-def test_who_comes_second_waits_and_sees_the_first(connection: Connection, dsn: str) -> None:
-    """Two who take one chunk at the same moment do not both get it."""
+def test_one_of_many_concurrent_workers_takes_a_chunk(connection: Connection, dsn: str) -> None:
+    """Of several workers that take a chunk at once exactly one gets it."""
     load(connection, "promo", some(3))
     (id_,) = due(connection, 9)
     got: list[Chunk | None] = []
@@ -363,7 +363,7 @@ def test_who_comes_second_waits_and_sees_the_first(connection: Connection, dsn: 
 
 
 def test_taking_over_leaves_doubt(connection: Connection) -> None:
-    """What was being sent is in doubt when the chunk changes hands; nothing else is touched."""
+    """Taking over a chunk puts its messages under way, and no others, in doubt."""
     load(connection, "promo", some(3))
     taken(connection, lease=0)
     wrote(connection, "sending", "promo:0", "other:0")
@@ -377,7 +377,7 @@ def test_taking_over_leaves_doubt(connection: Connection) -> None:
 
 
 def test_a_lock_in_a_stopped_hand_stops_nobody(connection: Connection, other: Connection) -> None:
-    """Where another holds the row's lock, the chunk is left for later."""
+    """A chunk whose row is locked is left for later."""
     load(connection, "promo", some(3))
     (id_,) = due(connection, 9)
     with other.transaction():
@@ -387,7 +387,7 @@ def test_a_lock_in_a_stopped_hand_stops_nobody(connection: Connection, other: Co
 
 
 def test_a_stopped_transaction_ends_by_itself(dsn: str, connection: Connection) -> None:
-    """The server ends a transaction that nobody goes on with, and its locks with it."""
+    """The server ends an idle transaction of a worker after 10 s."""
     with Database(dsn).connect() as stopped:
         (after,) = stopped.execute("SHOW idle_in_transaction_session_timeout").fetchone() or ("",)
     assert after == "10s"
@@ -397,7 +397,7 @@ def test_a_stopped_transaction_ends_by_itself(dsn: str, connection: Connection) 
 
 
 def test_a_chunk_is_done_when_each_message_has_an_outcome(connection: Connection) -> None:
-    """What is not sent, or never begun, keeps a chunk open, and due after a pause."""
+    """A chunk is done when each message has an outcome, and is else due after a pause."""
     load(connection, "promo", some(3))
     chunk = taken(connection)
     wrote(connection, "accepted", "promo:0")
@@ -420,7 +420,7 @@ def test_a_chunk_is_done_when_each_message_has_an_outcome(connection: Connection
 def test_what_was_left_out_is_looked_at_again_once_it_is_loaded_again(
     connection: Connection,
 ) -> None:
-    """A number that had opted out may have said START; the other chunks stay as they are."""
+    """Loading again makes chunks with left-out messages due, and no others."""
     load(connection, "promo", some(6), size=2)
     for number in range(3):
         chunk = taken(connection)
@@ -440,7 +440,7 @@ def test_what_was_left_out_is_looked_at_again_once_it_is_loaded_again(
 
 
 def test_who_is_late_finishes_nothing(connection: Connection) -> None:
-    """A chunk that was taken over is not finished by who had it before."""
+    """A worker cannot finish a chunk that another one took over."""
     load(connection, "promo", some(1))
     late = taken(connection, lease=0)
     taken(connection, "two")
@@ -450,7 +450,7 @@ def test_who_is_late_finishes_nothing(connection: Connection) -> None:
 
 
 def test_campaigns_take_turns(connection: Connection) -> None:
-    """A small campaign does not wait for the end of a large one."""
+    """Due chunks come from all campaigns in turn."""
     load(connection, "large", some(9), size=1)
     load(connection, "small", some(1, first=50), size=1)
     names = [

@@ -1,4 +1,4 @@
-"""Transactions that collide with others; `test_import_sqlite` has one that comes through."""
+"""Transactions that deadlock; `test_import_sqlite` has one that succeeds after all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from skycore_async.postgres.collisions import MOST, transact
 
 
 def test_a_step_that_collides_again_and_again_is_an_error(dsn: str) -> None:
-    """The step is tried a limited number of times, and then its caller gets an error."""
+    """A transaction that deadlocks again and again raises after a number of tries."""
     tries: list[int] = []
 
     def collide() -> None:

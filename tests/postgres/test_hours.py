@@ -1,4 +1,4 @@
-"""Campaigns within hours: kept with them, heeded by workers, and no message lost by it."""
+"""Campaigns with sending hours: stored, obeyed by workers, and no message lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY = SendingHours.read("00:00-24:00")
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the queue runs on."""
+    """Run on asyncio alone, as the queue does."""
     return "asyncio"
 
 
@@ -48,7 +48,7 @@ class Clock:
 
 
 def to_(*areas: str, each: int = 1) -> Iterator[SMS]:
-    """Return messages to numbers of these area codes, in turns."""
+    """Return messages to numbers of these area codes, in turn."""
     for n in range(100, 100 + each):
         for area in areas:
             number = f"1{area}555{n:04}"
@@ -56,7 +56,7 @@ def to_(*areas: str, each: int = 1) -> Iterator[SMS]:
 
 
 async def waiting(connection: Connection) -> CampaignProgress:
-    """Return how far the campaign is when all that is left of it waits, or after a while."""
+    """Wait until all that is left of the campaign waits, and return its progress."""
     with anyio.move_on_after(20):
         while only(connection).state != "waiting":  # noqa: ASYNC110 - it is about the database
             await anyio.sleep(0.02)
@@ -64,7 +64,7 @@ async def waiting(connection: Connection) -> CampaignProgress:
 
 
 def look_again(connection: Connection) -> None:
-    """Have it be the time at which chunks are due."""
+    """Make all chunks due now."""
     connection.execute("UPDATE skycore.chunks SET due = now()")
 
 
@@ -72,7 +72,7 @@ def look_again(connection: Connection) -> None:
 async def test_workers_send_to_each_within_hours_of_their_own(
     connection: Connection, dsn: str
 ) -> None:
-    """Whose hours come later wait, are counted, and keep the campaign from being done."""
+    """Workers send to each number within its own hours; the campaign waits for the rest."""
     load(connection, "promo", to_("212", "310", each=4), hours=HOURS, size=3)
     stub, clock = StubTransport(), Clock()
     found, sent, then = only(connection), stub.sent, now(connection)
@@ -96,7 +96,7 @@ async def test_workers_send_to_each_within_hours_of_their_own(
 async def test_who_can_only_start_after_the_hours_waits_until_the_next_day(
     connection: Connection, dsn: str, rate: int | None, most: int
 ) -> None:
-    """A message is held to the clock when it is about to begin, having waited for its rate."""
+    """A message that waited for its rate beyond the hours waits for the next day."""
     load(connection, "promo", to_("212", each=30), hours=HOURS)
     stub = StubTransport()
     clock = Clock()
@@ -122,7 +122,7 @@ async def test_who_can_only_start_after_the_hours_waits_until_the_next_day(
 async def test_what_was_not_sent_does_not_wait_for_the_hours_of_others(
     connection: Connection, dsn: str
 ) -> None:
-    """Its chunk is due again after the usual pause, and it is held to its own hours again."""
+    """A message not sent is tried after the usual pause, whatever others of its chunk wait for."""
     load(connection, "promo", to_("212", "310"), hours=HOURS)
     tries: list[str] = []
 
@@ -146,7 +146,7 @@ async def test_what_was_not_sent_does_not_wait_for_the_hours_of_others(
 async def test_a_worker_that_cannot_tell_the_hours_ends_and_sends_nothing(
     connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says what it lacks, and leaves the chunk to others."""
+    """A worker without `phonenumbers` ends with an error, and leaves the chunk."""
     load(connection, "promo", to_("212"), hours=HOURS)
 
     def lacking(*_: object) -> None:
@@ -160,7 +160,7 @@ async def test_a_worker_that_cannot_tell_the_hours_ends_and_sends_nothing(
 
 
 def test_hours_are_those_of_the_last_load_that_named_some(connection: Connection) -> None:
-    """Another load changes them, one that says nothing does not, and the whole day lifts them."""
+    """A load that names hours replaces them, one without keeps them, the whole day lifts them."""
     in_berlin = SendingHours.read("10:00-12:00", "Europe/Berlin")
     found = []
     for hours in (HOURS, None, in_berlin, DAY):
@@ -175,7 +175,7 @@ def test_hours_are_those_of_the_last_load_that_named_some(connection: Connection
 
 
 def test_other_hours_have_what_waits_looked_at_again(connection: Connection) -> None:
-    """At once; where they are the same, nothing changes."""
+    """Changed hours make waiting chunks due at once; unchanged hours do not."""
     load(connection, "promo", to_("310"), hours=HOURS)
     keys = [message.key or "" for message in to_("310")]
     (first,) = due(connection, 1)
@@ -195,7 +195,7 @@ def test_other_hours_have_what_waits_looked_at_again(connection: Connection) -> 
 async def test_other_hours_hold_for_what_a_worker_has_begun(
     connection: Connection, dsn: str
 ) -> None:
-    """The worker begins no more messages of a chunk that it took under the old hours."""
+    """A worker begins no more messages of a chunk that it took under other hours."""
     load(connection, "promo", to_("212", each=40), hours=HOURS)
     clock, stub = Clock(), StubTransport()
     stub.held = anyio.Event()
@@ -215,7 +215,7 @@ async def test_other_hours_hold_for_what_a_worker_has_begun(
 def test_who_waits_for_other_hours_takes_a_chunk_with_them(
     connection: Connection, dsn: str
 ) -> None:
-    """A worker that waits for a load to commit uses its hours, and not those from before."""
+    """A worker that waits for a load to commit takes the chunk with the new hours."""
     load(connection, "promo", to_("310"), hours=HOURS)
     (first,) = due(connection, 1)
     taken = []
@@ -238,7 +238,7 @@ def test_who_waits_for_other_hours_takes_a_chunk_with_them(
 
 
 def test_what_is_done_is_not_put_off(connection: Connection) -> None:
-    """What waits for its hours is what is still to be sent of them."""
+    """Only messages that are still to be sent count as waiting for their hours."""
     load(connection, "promo", to_("310", each=2), hours=HOURS)
     (first,) = due(connection, 1)
     chunk = take(connection, first, worker="one", lease=30)
@@ -252,7 +252,7 @@ def test_what_is_done_is_not_put_off(connection: Connection) -> None:
 def test_a_number_without_a_time_zone_is_not_loaded(
     connection: Connection, is_given: bool
 ) -> None:
-    """It would never be sent, or at night: nothing is loaded, with what to add."""
+    """A number without time zone is refused with advice, unless a zone is given."""
     load(connection, "promo", to_("212"), hours=None if is_given else HOURS)
     with pytest.raises(CampaignError, match=r"time zone of its number is not known.*--tz America"):
         load(connection, "promo", to_("212", "555"), hours=HOURS if is_given else None)
@@ -267,7 +267,7 @@ def test_a_number_without_a_time_zone_is_not_loaded(
 def test_hours_that_come_later_are_no_ones_whose_zone_is_not_known(
     connection: Connection,
 ) -> None:
-    """Hours are refused while a row that is there would wait for ever, and not once it is done."""
+    """Hours are refused while an unsent number of the campaign has no time zone."""
     load(connection, "promo", to_("212", "555"))
     with pytest.raises(CampaignError, match=r"'promo:15555550100'.*time zone.*--tz America"):
         load(connection, "promo", [], hours=HOURS)
@@ -283,7 +283,7 @@ def test_hours_that_come_later_are_no_ones_whose_zone_is_not_known(
 
 @pytest.mark.anyio
 async def test_a_worker_says_what_it_waits_for(connection: Connection, dsn: str) -> None:
-    """Each thing once: whose hours come later, and who has none by the tables of this machine."""
+    """A worker says once that it waits for hours, and which numbers have no zone."""
     load(connection, "promo", to_("212", "310", "555"))
     connection.execute("UPDATE skycore.campaigns SET hours = '09:00-20:00'")
     lines, found = list[str](), only(connection)
@@ -309,7 +309,7 @@ async def test_a_worker_says_what_it_waits_for(connection: Connection, dsn: str)
 
 
 def test_what_is_waited_for_is_said_once(connection: Connection) -> None:
-    """A start as well; and again where it is another."""
+    """A wait is announced once, and again when it changes."""
     said = AnnouncedWaits()
     for hours, new in ((1, True), (1, False), (2, True)):
         if new:
@@ -321,7 +321,7 @@ def test_what_is_waited_for_is_said_once(connection: Connection) -> None:
 
 
 def test_campaigns_that_somebody_stopped_are_waited_for(connection: Connection) -> None:
-    """Paused, or halted with the reason unless that was told; for as long as something is left."""
+    """Paused and halted campaigns are announced while messages are left."""
     for name in ("promo", "the notice"):
         load(connection, name, to_("212"))
     change(connection, "pause", "promo")
@@ -338,7 +338,7 @@ def test_campaigns_that_somebody_stopped_are_waited_for(connection: Connection) 
 
 
 def test_nobody_is_told_to_resume_what_was_sent_since_a_backup(connection: Connection) -> None:
-    """The database has forgotten it, and would send it again."""
+    """A campaign halted after a restored backup is announced without advice to resume."""
     load(connection, "promo", to_("212"))
     halt(connection, "promo", WHY_HALTED)
     (found,) = waits(connection)
@@ -347,7 +347,7 @@ def test_nobody_is_told_to_resume_what_was_sent_since_a_backup(connection: Conne
 
 @pytest.mark.anyio
 async def test_a_worker_that_ends_says_what_it_leaves(connection: Connection, dsn: str) -> None:
-    """So that nobody takes a paused campaign for done; of a halt it says the halt alone."""
+    """A worker that ends names paused campaigns that are left, and a halt once."""
     load(connection, "promo", to_("212"))
     change(connection, "pause", "promo")
     load(connection, "notice", to_("310"))

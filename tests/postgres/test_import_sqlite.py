@@ -1,4 +1,4 @@
-"""An SQLite ledger copied into PostgreSQL: all of it, once, or not at all."""
+"""An SQLite ledger copied into PostgreSQL: completely, once, or not at all."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def everything(ledger: Ledger) -> tuple[list[Delivery], Summary, bool]:
 
 
 def test_a_copy_knows_all_that_the_file_does(file: Path, dsn: str) -> None:
-    """Messages with states, ids and events, what is unmatched, and opt-outs are in both alike."""
+    """A copy has the file's messages, events, unplaced notifications and opt-outs."""
     done = copy(file, dsn, "--json")
     assert json.loads(done.stdout) == {"messages": 6, "new": 6, "events": 2}
     there = asked(PostgresLedger(dsn), everything)
@@ -104,7 +104,7 @@ def test_a_copy_knows_all_that_the_file_does(file: Path, dsn: str) -> None:
 
 
 def test_copied_again_it_adds_what_is_new(file: Path, dsn: str) -> None:
-    """A second copy changes nothing, and what the database knows better stays."""
+    """A second copy adds what is new, and does not overwrite newer states."""
     copy(file, dsn)
     asked(
         PostgresLedger(dsn, clock=Clock()),
@@ -121,7 +121,7 @@ def test_copied_again_it_adds_what_is_new(file: Path, dsn: str) -> None:
 
 
 def test_a_copy_that_collides_with_who_sends_is_made_again(file: Path, dsn: str) -> None:
-    """Each waits for what the other has locked: the database ends one, and both come through."""
+    """A copy that deadlocks with a sender is repeated, and both succeed."""
     with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
         other.execute("SET deadlock_timeout = '1min'")  # so that it is the copy that is ended
         other.execute("INSERT INTO skycore.submissions (tracking_id) VALUES ('T0')")
@@ -138,7 +138,7 @@ def test_a_copy_that_collides_with_who_sends_is_made_again(file: Path, dsn: str)
 
 
 def test_others_send_while_a_file_is_copied(file: Path, dsn: str) -> None:
-    """However long that takes: who waited for it would be taken for dead, and all was in doubt."""
+    """Others can write to the messages while a file is copied."""
     goes_on = False
     with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
         other.execute("INSERT INTO skycore.submissions (tracking_id) VALUES ('T0')")
@@ -154,7 +154,7 @@ def test_others_send_while_a_file_is_copied(file: Path, dsn: str) -> None:
 
 
 def test_what_is_pruned_while_a_file_is_copied_is_known(file: Path, dsn: str) -> None:
-    """It has its other name when the file's could be inserted, and stays as it is there."""
+    """A message that is pruned during a copy stays pruned."""
     copy(file, dsn)
     with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
         other.execute("INSERT INTO skycore.pruned VALUES (0)")
@@ -176,7 +176,7 @@ def test_what_is_pruned_while_a_file_is_copied_is_known(file: Path, dsn: str) ->
 
 
 def test_attempts_in_doubt_are_copied_with_their_messages(file: Path, dsn: str) -> None:
-    """Of messages that are new there: a report is held against all; copied again, once."""
+    """Earlier attempts are copied once with new messages."""
 
     async def resent(ledger: Ledger) -> None:
         again = intent("k2", to="15550000002")
@@ -195,7 +195,7 @@ def test_attempts_in_doubt_are_copied_with_their_messages(file: Path, dsn: str) 
 
 
 async def in_order(ledger: SQLiteLedger | PostgresLedger) -> list[str]:
-    """Return what was begun, in that order: the last attempts by their numbers, and earlier."""
+    """Return all attempts in the order in which they began, earlier ones too."""
     begun = (await ledger.run(ListBegunMessages(since=0, after=0))).rows
     earlier = (await ledger.run(ListEarlierAttempts(after=0))).rows
     turns = [(turn_of(each.id, each.turn), each.to) for each in begun]
@@ -204,7 +204,7 @@ async def in_order(ledger: SQLiteLedger | PostgresLedger) -> list[str]:
 
 
 def test_in_what_order_a_files_messages_were_begun_stays_known(tmp_path: Path, dsn: str) -> None:
-    """No clock tells it: by another, what was sent once one was set back is called not sent."""
+    """The order in which a file's messages began is kept by the copy."""
     file = tmp_path / "promo.db"
 
     async def fill(ledger: SQLiteLedger) -> None:
@@ -238,7 +238,10 @@ def test_in_what_order_a_files_messages_were_begun_stays_known(tmp_path: Path, d
 def test_of_two_words_the_clearly_later_counts_and_else_the_number_has_opted_out(
     file: Path, dsn: str, words: tuple[str, str], later: float, is_out: bool
 ) -> None:
-    """The file's was said `later` seconds after the database's, by clocks that may be wrong."""
+    """Of two opt-out entries the clearly later counts, else the number is opted out.
+
+    The file's entry is `later` seconds after the database's, by clocks that may be wrong.
+    """
     there, here = words
     asked(PostgresLedger(dsn, clock=Clock()), lambda ledger: getattr(ledger, there)(TO))
     clock = Clock()
@@ -252,7 +255,7 @@ def test_of_two_words_the_clearly_later_counts_and_else_the_number_has_opted_out
 def test_what_a_former_version_kept_in_one_spelling_is_known_in_the_other(
     file: Path, dsn: str, tracking_id: str
 ) -> None:
-    """The database has it already: it is copied under neither of its identities."""
+    """A notification that the database has in another spelling of its id is not copied."""
     seen = notice(DELIVERED, "SMS_767867", to="15559999999")
     identity, former = identities(seen)
     assert former is not None
@@ -270,7 +273,7 @@ def test_what_a_former_version_kept_in_one_spelling_is_known_in_the_other(
 
 
 def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) -> None:
-    """Postbacks that the database took in before the copy count for the messages in it."""
+    """A receipt recorded in the database before the copy applies to the copied message."""
     asked(
         PostgresLedger(dsn, clock=Clock()),
         lambda ledger: ledger.record(notice(DELIVERED, "T1", to="15550000001")),
@@ -299,7 +302,7 @@ def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) 
     ],
 )
 def test_what_does_not_agree_is_not_copied(file: Path, dsn: str, change: str, said: str) -> None:
-    """Where the two contradict each other, it is said of which key, and nothing is copied."""
+    """A file that contradicts the database is refused with the key, and nothing is copied."""
     copy(file, dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"UPDATE skycore.messages SET {change}")  # type: ignore[arg-type,unused-ignore] # pyright: ignore[reportArgumentType, reportCallIssue] # noqa: S608
@@ -310,7 +313,7 @@ def test_what_does_not_agree_is_not_copied(file: Path, dsn: str, change: str, sa
 
 
 def test_digests_of_two_versions_are_no_contradiction(file: Path, dsn: str) -> None:
-    """A key that each version began for one number and sender is one message, and is copied."""
+    """A key whose content has digests of two versions is one message."""
     copy(file, dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("UPDATE skycore.messages SET content = 'of version 1'::bytea")
@@ -323,7 +326,7 @@ def test_digests_of_two_versions_are_no_contradiction(file: Path, dsn: str) -> N
 
 
 def test_only_a_ledger_is_copied(tmp_path: Path, dsn: str) -> None:
-    """A file that is missing, or of something else, is refused and not made."""
+    """A missing file, or a database of something else, is refused."""
     other = tmp_path / "other.db"
     assert "there is no such ledger" in copy(other, dsn).stderr
     assert not other.exists()
@@ -333,7 +336,7 @@ def test_only_a_ledger_is_copied(tmp_path: Path, dsn: str) -> None:
 
 
 def test_a_ledger_in_use_is_not_copied(file: Path, dsn: str) -> None:
-    """Who still sends from the file keeps it."""
+    """A file that another process has open is not copied."""
 
     async def meanwhile(_ledger: Ledger) -> Result:
         return await anyio.to_thread.run_sync(copy, file, dsn)

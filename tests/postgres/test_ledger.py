@@ -1,8 +1,7 @@
-"""A ledger that many processes keep in one PostgreSQL: what each does to the others.
+"""A PostgreSQL ledger of many processes: what each does to the others.
 
-What it has in common with every ledger is in the contract suite.  Here two
-ledgers share a database, sessions die and come back, and connections are cut by
-the server.
+What it shares with every ledger is in the contract suite. Here two ledgers share a database,
+sessions die and return, and connections are cut by the server.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 async def opened(dsn: str) -> AsyncGenerator[Open]:
-    """Open ledgers over one database, as so many processes would."""
+    """Open ledgers over one database, one for each process."""
     async with AsyncExitStack() as stack:
 
         async def opening(**settings: Any) -> PostgresLedger:
@@ -125,7 +124,7 @@ LATE = "UPDATE skycore.sessions SET alive_until = clock_timestamp() - interval '
 
 
 def let_time_run_out(ledger: PostgresLedger, sql: Any) -> None:
-    """Have all sessions be late, and that of a ledger which goes on know it of itself."""
+    """Let all sessions expire, and make a ledger that goes on notice it."""
     sql(LATE)
     ledger._session._kept = -math.inf
 
@@ -158,7 +157,7 @@ def executor(connection: Any) -> FencedExecutor:
 
 
 def planned(dsn: str, statement: Any) -> str:
-    """Return how the database plans a statement over a connection of a ledger's."""
+    """Return how the database plans a statement on a ledger's connection."""
     with Database(dsn).connect() as connection:
         return "\n".join(line for (line,) in connection.execute(statement))
 
@@ -168,7 +167,7 @@ def fenced(ledger: PostgresLedger, chunk: int) -> FencedLedger:
 
 
 async def until_one_waits(sql: Any) -> None:
-    """Wait until a transaction waits for another."""
+    """Wait until one transaction waits for another."""
     for _ in range(1000):
         if sql(WAITING):
             return
@@ -179,7 +178,7 @@ async def until_one_waits(sql: Any) -> None:
 
 
 async def test_a_key_is_begun_by_one_of_many(opened: Open) -> None:
-    """Of many that begin a key at once in two processes one does; all get its outcome."""
+    """Of many concurrent begins of a key in two processes one succeeds; all get its outcome."""
     ledgers = [await opened(), await opened()]
     answers: list[Any] = []
 
@@ -199,7 +198,7 @@ async def test_a_key_is_begun_by_one_of_many(opened: Open) -> None:
 
 
 async def test_what_another_process_knows_is_known_here(opened: Open) -> None:
-    """Outcomes, receipts, conflicts and opted-out numbers are everybody's."""
+    """Outcomes, receipts, conflicts and opt-outs of one process are known in another."""
     here, there = await opened(), await opened()
     await sent(here, "k", accepted())
     assert await there.lookup(intent()) == accepted()
@@ -211,7 +210,7 @@ async def test_what_another_process_knows_is_known_here(opened: Open) -> None:
 
 
 async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
-    """A receipt that another process takes in ends the waiting here."""
+    """A receipt recorded by another process ends `wait_for` here."""
     here, there = await opened(), await opened()
     await sent(here, "k", accepted())
     arrived: list[MessageState] = []
@@ -230,7 +229,7 @@ async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
 async def test_who_waits_for_another_process_looks_from_time_to_time(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, is_fenced: bool
 ) -> None:
-    """A key that is under way elsewhere is asked for here, but not all the time."""
+    """A key under way in another process is polled for, without constant queries."""
     here, there = await opened(), await opened()
     view = fenced(here, chunk(sql)) if is_fenced else here
     await there.begin(intent())
@@ -247,7 +246,7 @@ async def test_who_waits_for_another_process_looks_from_time_to_time(
 
 
 async def test_a_postback_that_two_receive_at_once_is_stored_once(opened: Open) -> None:
-    """The same bundle taken in many times over at once leaves each notification once."""
+    """A bundle recorded by several processes at once is stored once."""
     ledgers = [await opened() for _ in range(4)]
     await sent(ledgers[0], "k", accepted())
     bundle = [notice(SENT), notice(DELIVERED, after=5), notice(DELIVERED, "U", to=OTHER)]
@@ -262,7 +261,7 @@ async def test_a_postback_that_two_receive_at_once_is_stored_once(opened: Open) 
 
 
 async def test_a_receipt_and_its_answer_at_once_find_each_other(opened: Open) -> None:
-    """Whichever of two processes writes first, the receipt is in its place in the end."""
+    """A receipt and its message's outcome, recorded concurrently, end up together."""
     here, there = await opened(), await opened()
     keys = [f"k{number}" for number in range(40)]
     for key in keys:
@@ -276,7 +275,7 @@ async def test_a_receipt_and_its_answer_at_once_find_each_other(opened: Open) ->
 
 
 async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
-    """Whichever of two processes writes first, the doubt is settled in the end."""
+    """A doubt and its receipt, recorded concurrently, settle."""
     here, there = await opened(), await opened()
     numbers = [f"1555000{number:04}" for number in range(40)]
     for number in numbers:
@@ -289,7 +288,7 @@ async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
 
 
 async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -> None:
-    """A doubt that is written while its receipt is not committed yet waits for it, and settles."""
+    """A doubt waits for an uncommitted receipt of its number, and is settled by it."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         first, second = executor(one), executor(two)
         sql("INSERT INTO skycore.sessions VALUES (1, 'infinity', 1)")
@@ -311,7 +310,7 @@ async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -
 async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one(
     dsn: str, sql: Any
 ) -> None:
-    """An intent that was refused for its number stays refused: only a row that is there counts."""
+    """An intent refused for an opt-out stays refused if the number opts in meanwhile."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         first, second = executor(one), executor(two)
         second.run([PendingCommand(SetOptOut(number=TO, out=True))])
@@ -334,7 +333,7 @@ async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one
 
 
 async def test_two_who_write_opt_outs_wait_for_each_other_in_one_order(dsn: str, sql: Any) -> None:
-    """Numbers are written in one order, however a group has them: nobody waits in a circle."""
+    """Groups write opt-outs in one order, so that they cannot deadlock."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         first, second = executor(one), executor(two)
         second.run([PendingCommand(SetOptOut(number="15550000001", out=True))])
@@ -359,7 +358,7 @@ async def test_two_who_write_opt_outs_wait_for_each_other_in_one_order(dsn: str,
 async def test_a_digest_of_the_first_version_still_tells_other_content(
     opened: Open, sql: Any, key_state: str
 ) -> None:
-    """A row of it is known again by what its message was, for looking up and for beginning."""
+    """A row of version 1 is known by its own digest, which tells other content."""
     message = SMS(to=TO, text="Hello", from_="60856")
     shown = blake2b(repr(tuple(attrs.asdict(message).values())[:7]).encode(), digest_size=16)
     given = attrs.evolve(intent(content=content_of(message)), message=message)
@@ -379,7 +378,7 @@ async def test_a_digest_of_the_first_version_still_tells_other_content(
 async def test_every_text_is_kept_whatever_is_spoken_by_default(
     dsn: str, monkeypatch: pytest.MonkeyPatch, by_dsn: bool
 ) -> None:
-    """A STOP in the quotes that a phone makes opts out, whatever encoding others are to speak."""
+    """A STOP in curly quotes is stored whatever client encoding is the default."""
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     stop = (
         f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{TO}</FROM><TO>60856</TO>"
@@ -391,7 +390,7 @@ async def test_every_text_is_kept_whatever_is_spoken_by_default(
 
 
 async def test_a_key_that_no_index_takes_is_refused_with_its_reason(opened: Open) -> None:
-    """Nothing was begun, and others that wait with it are."""
+    """A key too long for the index is InvalidMessage; others of its group are begun."""
     ledger = await opened()
     key = "".join(f"{number:x}-" for number in range(1500))
     async with anyio.create_task_group() as tasks:
@@ -405,7 +404,7 @@ async def test_a_key_that_no_index_takes_is_refused_with_its_reason(opened: Open
 async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
     opened: Open, sql: Any
 ) -> None:
-    """A doubt and its receipt that are there side by side meet when a ledger is opened."""
+    """Opening a ledger settles a doubt whose receipt is already stored."""
     ledger = await opened()
     await ledger.begin(intent())
     await ledger.record(notice(DELIVERED))
@@ -415,7 +414,7 @@ async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
 
 
 async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
-    """One that names another attempt of the same session changes nothing."""
+    """An outcome of another attempt of the session is not recorded."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         store = executor(connection)
         store.run([begin(attempt=2)])
@@ -429,7 +428,7 @@ async def test_an_outcome_is_that_of_its_attempt(dsn: str, sql: Any) -> None:
 def test_the_message_of_an_outcome_is_found_by_its_key(
     dsn: str, sql: Any, count_of_messages: int
 ) -> None:
-    """By the index of keys, also by a plan that was made when there were but a few messages."""
+    """Recording an outcome uses the index of keys, whatever the table's size."""
     sql(
         "INSERT INTO skycore.messages"
         " (key, content, recipient, state, started_at, session, attempt)"
@@ -448,7 +447,7 @@ def test_the_message_of_an_outcome_is_found_by_its_key(
 
 
 async def test_outcomes_and_receipts_leave_the_indexes_alone(opened: Open, sql: Any) -> None:
-    """The row of a message is written anew beside the old one, which no index learns of."""
+    """Outcomes and receipts update rows in place, without index writes."""
     counted = (
         "SELECT pg_stat_get_tuples_updated(messages), pg_stat_get_tuples_hot_updated(messages)"
         " FROM (SELECT 'skycore.messages'::regclass) AS given (messages)"
@@ -480,7 +479,7 @@ async def test_outcomes_and_receipts_leave_the_indexes_alone(opened: Open, sql: 
 def test_what_settles_a_doubt_is_found_by_an_index(
     dsn: str, sql: Any, statement: str, index: str
 ) -> None:
-    """However many messages there are that nothing can come for any more."""
+    """The statements that settle doubts use indexes, and scan no table."""
     sql(
         "INSERT INTO skycore.messages"
         " (key, content, recipient, state, started_at, session, attempt, doubted)"
@@ -504,7 +503,7 @@ def test_what_settles_a_doubt_is_found_by_an_index(
 async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
     opened: Open, sql: Any
 ) -> None:
-    """Taken for in doubt by others, a message under way is not resent by its own process."""
+    """A message under way here is not resent here, even if others call it in doubt."""
     late = await opened()
     await late.begin(intent())
     let_time_run_out(late, sql)
@@ -526,7 +525,7 @@ async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
 
 
 async def test_what_a_dead_session_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
-    """Whoever opens the ledger next finds it out, and a postback that came settles it."""
+    """The next opening puts a dead session's messages in doubt, and settles them if it can."""
     dead = await opened()
     await dead.begin(intent())
     await dead.begin(intent("other", to=OTHER))
@@ -539,7 +538,7 @@ async def test_what_a_dead_session_was_sending_is_in_doubt(opened: Open, sql: An
 
 
 async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) -> None:
-    """They see to it while they live, not only when one is opened."""
+    """Open ledgers put a dead session's messages in doubt."""
     dead = await opened()
     await dead.begin(intent())
     alive = await opened(lease=0.05)
@@ -550,7 +549,7 @@ async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) 
 
 
 async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: Any) -> None:
-    """Where it dies after that, too: what was found before does not hide it."""
+    """A session that expired, went on and died has its later messages put in doubt."""
     late = await opened()
     await late.begin(intent("first"))
     let_time_run_out(late, sql)
@@ -565,7 +564,7 @@ async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: 
 async def test_a_session_is_nobody_elses_where_a_backup_was_put_back(
     opened: Open, sql: Any
 ) -> None:
-    """One that was open meanwhile is not taken for another, which may begin the key."""
+    """After a restore a new session gets an id that no open session has."""
     here = await opened()
     sql("DELETE FROM skycore.sessions")
     sql("SELECT setval(pg_get_serial_sequence('skycore.sessions', 'id'), 1, false)")
@@ -587,7 +586,7 @@ PUT_BACK = {
 async def test_a_database_that_was_put_back_sends_nothing_that_it_has_forgotten(
     opened: Open, sql: Any, step: str
 ) -> None:
-    """Campaigns are halted, and no key is begun from here; what comes is kept, as a STOP is."""
+    """After a restore campaigns are halted and no key begins, but postbacks are recorded."""
     ledger = await opened()
     await sent(ledger, "a", accepted("T1"))
     await ledger.begin(intent("b"))
@@ -634,7 +633,7 @@ async def test_a_database_that_was_put_back_sends_nothing_that_it_has_forgotten(
 async def test_what_waits_while_it_is_found_out_begins_nothing_either(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As whoever came while the connection was being made again."""
+    """Begins that wait while a restore is noticed are refused, too."""
     ledger = await opened()
     is_waiting, errors = threading.Event(), list[LedgerError]()
     connect = ledger._database.connect_again
@@ -665,7 +664,7 @@ async def test_what_waits_while_it_is_found_out_begins_nothing_either(
 async def test_tables_that_were_put_back_in_place_are_noticed_over_the_same_connection(
     opened: Open, sql: Any, command: Begin | KeepAlive
 ) -> None:
-    """As `pg_restore --clean` does, which ends no connection."""
+    """Tables restored in place are noticed without a new connection."""
     ledger = await opened()
     await sent(ledger, "a", accepted("T1"))
     sql("INSERT INTO skycore.campaigns (name, state) VALUES ('promo', 'running')")
@@ -687,7 +686,7 @@ async def test_tables_that_were_put_back_in_place_are_noticed_over_the_same_conn
 async def test_a_standby_that_lagged_is_noticed_while_an_older_message_is_under_way(
     opened: Open, sql: Any
 ) -> None:
-    """What was begun last is missed, whatever was begun before and has no outcome yet."""
+    """A failover to a lagging standby is noticed by the attempt that is missing."""
     ledger = await opened()
     await ledger.begin(intent("slow"))
     as_it_was = sql("SELECT id, alive_until, oldest_attempt FROM skycore.sessions")
@@ -706,7 +705,7 @@ async def test_a_standby_that_lagged_is_noticed_while_an_older_message_is_under_
 async def test_a_standby_that_lacks_what_a_listener_took_in_is_noticed(
     opened: Open, sql: Any, word: SetOptOut | Record
 ) -> None:
-    """It begins nothing, but a STOP was answered with 200: that it is lost has to be said."""
+    """A failover that lost a STOP or receipt is noticed."""
     ledger = await opened()
     as_it_was = sql("SELECT id, alive_until FROM skycore.sessions")
     await ledger.run(word)
@@ -721,7 +720,7 @@ async def test_a_standby_that_lacks_what_a_listener_took_in_is_noticed(
 async def test_who_is_late_to_find_out_halts_no_campaign_that_was_loaded_since(
     opened: Open, sql: Any
 ) -> None:
-    """A machine that slept for an hour keeps nobody from what was put right meanwhile."""
+    """A late ledger halts no campaign that was loaded after the restore."""
     await opened()
     sql(
         "INSERT INTO skycore.campaigns (name, state, created) VALUES ('promo', 'running', now()),"
@@ -743,7 +742,7 @@ async def test_who_is_late_to_find_out_halts_no_campaign_that_was_loaded_since(
 async def test_a_clock_that_is_set_back_is_no_database_that_has_forgotten(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also not where it is not known whether what was written then is on the disk: it is."""
+    """A clock set back is not taken for a restore."""
     ledger = await opened()
     await ledger.begin(intent("a"))
     monkeypatch.setattr(ledger._session, "_lease", 20)  # it ends sooner than what was written did
@@ -763,7 +762,7 @@ async def test_a_clock_that_is_set_back_is_no_database_that_has_forgotten(
 
 
 async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sql: Any) -> None:
-    """A transaction that was ended is no sign that the database has forgotten it."""
+    """A transaction that was rolled back is not taken for one that a restore lost."""
     ledger = await opened(patience=0)
     sql("ALTER TABLE skycore.messages RENAME TO elsewhere")
     with pytest.raises(LedgerError):
@@ -779,7 +778,7 @@ async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sq
 async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
     dsn: str, sql: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A STOP is recorded in a database that was put back; that nothing is halted is said."""
+    """A role that may not halt campaigns records postbacks after a restore, with a warning."""
     sql("CREATE ROLE listener LOGIN")
     sql("GRANT USAGE ON SCHEMA skycore TO listener")
     sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA skycore TO listener")
@@ -798,7 +797,7 @@ async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
 
 
 async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
-    """What a session sends for longer than its lease is not taken for in doubt."""
+    """An open ledger renews its session, so that its messages are not called in doubt."""
     ledger = await opened(lease=0.5)
     await ledger.begin(intent())
     (first,) = sql("SELECT alive_until FROM skycore.sessions")
@@ -810,7 +809,7 @@ async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
 
 
 async def test_who_leaves_leaves_nothing_under_way(opened: Open, sql: Any) -> None:
-    """What was begun and not finished when a ledger was closed is in doubt at once."""
+    """Closing a ledger puts its messages under way in doubt."""
     ledger = await opened()
     await ledger.begin(intent())
     await ledger.aclose()
@@ -819,7 +818,7 @@ async def test_who_leaves_leaves_nothing_under_way(opened: Open, sql: Any) -> No
 
 
 async def test_the_outcome_of_one_taken_for_dead_counts(opened: Open, sql: Any) -> None:
-    """It was only late: what it learnt ends the doubt."""
+    """A late outcome of a session taken for dead ends its doubt."""
     late = await opened()
     await late.begin(intent())
     sql(LATE)
@@ -830,7 +829,7 @@ async def test_the_outcome_of_one_taken_for_dead_counts(opened: Open, sql: Any) 
 
 
 async def test_the_outcome_of_an_attempt_is_not_that_of_the_next(opened: Open, sql: Any) -> None:
-    """Sent again on somebody's word, a message has that attempt's outcome and no other's."""
+    """A late outcome of an earlier attempt does not end the resend's attempt."""
     late = await opened()
     await late.begin(intent())
     sql(LATE)
@@ -861,7 +860,7 @@ def chunk(sql: Any, *keys: str) -> int:
 
 
 async def test_within_its_fence_a_message_is_begun(opened: Open, sql: Any) -> None:
-    """A view with the right epoch of a running campaign is a ledger like any other."""
+    """A fenced view with the right epoch of a running campaign begins messages."""
     ledger = await opened()
     view = fenced(ledger, chunk(sql))
     assert view.is_open
@@ -886,7 +885,7 @@ async def test_within_its_fence_a_message_is_begun(opened: Open, sql: Any) -> No
 async def test_outside_its_fence_nothing_is_begun(
     opened: Open, sql: Any, change: str, why: str
 ) -> None:
-    """A zombie's intent is refused and leaves no trace; its neighbour without a fence goes on."""
+    """A fenced view that lost its chunk or campaign begins nothing."""
     ledger = await opened()
     view = fenced(ledger, chunk(sql))
     await sent(view, "k", accepted())
@@ -908,7 +907,7 @@ async def test_outside_its_fence_nothing_is_begun(
 
 
 async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any) -> None:
-    """It waits for one that is just being written, and has it in doubt with the others."""
+    """Taking over a chunk waits for an intent being written, and puts it in doubt."""
     id_ = chunk(sql, "k")
     with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
         executor(one).run([begin(attempt=1, fence=Fence(chunk=id_, epoch=1))])
@@ -925,7 +924,7 @@ async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any
 async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
     dsn: str, sql: Any, *, is_first: bool
 ) -> None:
-    """Whichever of the two writes first, the chunk is to be looked at again in the end."""
+    """A chunk with a late NotSent outcome is due again, whichever was written first."""
     id_ = chunk(sql, "k")
     fence = Fence(chunk=id_, epoch=1)
     late = finish_as(NOT_SENT, attempt=1)
@@ -963,7 +962,7 @@ async def test_a_chunk_is_not_done_with_what_a_late_one_proves_not_sent(
 async def test_a_chunk_is_not_done_with_what_a_report_is_just_proving_not_sent(
     dsn: str, sql: Any
 ) -> None:
-    """Whoever finishes it waits for what is written, and has it to be sent."""
+    """A chunk finished while a report settles a message as not sent is due again."""
     id_ = chunk(sql, "k")
     with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
         heir = take(two, id_, worker="h", lease=9)
@@ -982,7 +981,7 @@ async def test_a_chunk_is_not_done_with_what_a_report_is_just_proving_not_sent(
 async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(
     opened: Open, dsn: str, sql: Any, *, is_fenced: bool
 ) -> None:
-    """Whoever was sending it as its chunk was taken: a worker, or a service by the same key."""
+    """A NotSent outcome makes the message's chunk due again, whoever sent it."""
     ledger = await opened()
     id_ = chunk(sql, "k")
     await (fenced(ledger, id_) if is_fenced else ledger).begin(intent())
@@ -1004,7 +1003,7 @@ WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'skycore
 async def test_what_is_about_many_messages_is_asked_beside_who_writes(
     opened: Open, sql: Any, dsn: str
 ) -> None:
-    """A message is begun and finished while a summary takes its time, which is seen after it."""
+    """Messages are begun and finished while a long query runs."""
     ledger, counted = await opened(), list[int]()
     with psycopg.connect(dsn) as beside:
         beside.execute("LOCK TABLE skycore.events IN ACCESS EXCLUSIVE MODE")
@@ -1032,7 +1031,7 @@ async def test_what_is_about_many_messages_is_asked_beside_who_writes(
 async def test_a_question_is_answered_where_the_connection_that_reads_is_cut(
     opened: Open, sql: Any
 ) -> None:
-    """The one that writes answers it, and another is made for the next."""
+    """A query whose reading connection was cut is answered by the writing one."""
     ledger = await opened()
     await ledger.begin(intent("a"))
     for _ in range(2):
@@ -1042,7 +1041,7 @@ async def test_a_question_is_answered_where_the_connection_that_reads_is_cut(
 
 
 async def test_a_lost_connection_is_made_again(opened: Open, sql: Any) -> None:
-    """What is written when the server has cut the connection is written all the same."""
+    """A command on a cut connection is written over a new one."""
     ledger = await opened()
     for number in range(5):
         sql(CUT)
@@ -1055,7 +1054,7 @@ async def test_a_lost_connection_is_made_again(opened: Open, sql: Any) -> None:
 async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps that were written before the connection broke are told as written."""
+    """Commands committed before the connection broke succeed, and are not repeated."""
     ledger = await opened()
     transact = ledger._transact
     cuts: list[str] = []
@@ -1087,7 +1086,7 @@ async def test_a_commit_whose_end_was_not_heard_of_is_no_second_one(
 async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller was told that it was not sent, and may send it once that is written."""
+    """An intent whose commit stayed unclear raises, and is undone later."""
     ledger = await opened(patience=0, lease=0.1)
     transact, connect = ledger._transact, ledger._database.connect
 
@@ -1116,7 +1115,7 @@ async def test_an_intent_whose_end_was_not_heard_of_in_time_is_taken_back(
 async def test_an_intent_that_is_refused_after_its_end_was_not_heard_of_is_taken_back(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
-    """Its caller was told that it is not sent: it does not stay under way for ever."""
+    """An intent refused at its second try, but written at the first, is undone."""
     ledger = await opened(lease=0.1)
     view = fenced(ledger, chunk(sql, "k"))
     transact, tries = ledger._transact, count(1)
@@ -1148,7 +1147,7 @@ async def test_an_intent_that_is_refused_after_its_end_was_not_heard_of_is_taken
 
 
 async def test_who_comes_back_to_other_tables_writes_nothing(opened: Open, sql: Any) -> None:
-    """They were migrated while the database was away, when nobody could see it alive."""
+    """A ledger that reconnects to migrated tables writes nothing."""
     ledger = await opened()
     await ledger.begin(intent())
     sql("UPDATE skycore.version SET version = version + 1")
@@ -1167,7 +1166,7 @@ async def test_who_comes_back_to_other_tables_writes_nothing(opened: Open, sql: 
 async def test_who_was_stopped_while_tables_were_migrated_begins_nothing(
     opened: Open, sql: Any
 ) -> None:
-    """Nobody could see it alive, its connection lasted, and it knows nothing of the new tables."""
+    """A ledger whose process was stopped during a migration begins nothing."""
     ledger = await opened()
     await ledger.begin(intent())
     sql("UPDATE skycore.version SET version = version + 1")
@@ -1191,7 +1190,7 @@ async def test_who_was_stopped_while_tables_were_migrated_begins_nothing(
 async def test_an_intent_that_cannot_be_taken_back_at_once_is_later(
     opened: Open, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    """Its caller had left: nothing stays under way that nobody sends, and nobody will end."""
+    """An intent of a cancelled caller that cannot be undone at once is undone later."""
     ledger = await opened(patience=0, lease=0.1)
     transact, connect = ledger._transact, ledger._database.connect
     failed: list[Any] = []
@@ -1229,7 +1228,7 @@ async def test_an_intent_that_cannot_be_taken_back_at_once_is_later(
 async def test_what_a_lost_transaction_found_is_forgotten(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What counts is what the last try found: a message that it began is to be sent."""
+    """A repeated transaction uses only what its last try read."""
     here, there = await opened(), await opened()
     await there.begin(intent())
     await there.finish("k", DOUBT)
@@ -1250,7 +1249,7 @@ async def test_what_a_lost_transaction_found_is_forgotten(
 
 
 async def test_collisions_are_tried_again(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadlock that the database found costs a repetition; one without an end is an error."""
+    """A deadlock is retried, and one without end is a LedgerError."""
     ledger = await opened()
     transact, left = ledger._transact, [3]
 
@@ -1274,7 +1273,7 @@ async def test_collisions_are_tried_again(opened: Open, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> None:
-    """While it is down nothing is begun, and what was being written is written when it is up."""
+    """After a restart of the server all recorded outcomes are there."""
     with running() as server:
         async with PostgresLedger(server.dsn(), clock=Clock(), patience=0) as ledger:
             await ledger.begin(intent())
@@ -1297,10 +1296,10 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["begin", "record"])
 async def test_what_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
-    """Who cancels the waiting for it ends no more than that: a failover would forget a message.
+    """A commit whose wait for a synchronous standby was cancelled is not acknowledged.
 
-    It is written again, and waits again, also where all of it is found written.  So it is where
-    whoever connects hears of errors alone by default.
+    The command is written again and waits again, even if its rows are there already, and even if
+    the role hears of errors alone by default.
     """
 
     async def act() -> None:
@@ -1353,7 +1352,7 @@ async def test_what_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
 
 @pytest.mark.slow
 async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> None:
-    """Its caller is told, and need do nothing: it is there once the server is."""
+    """An outcome that could not be recorded is recorded once the server is back."""
     with running() as server:
         dsn = server.dsn()
         async with PostgresLedger(dsn, clock=Clock(), patience=0, lease=0.1) as ledger:
@@ -1370,9 +1369,9 @@ async def test_an_outcome_that_was_not_written_is_tried_again_until_it_is() -> N
 async def test_nothing_is_begun_while_an_outcome_cannot_be_written(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that takes intents and no outcomes brings no more into doubt than was in flight.
+    """No message begins while an outcome cannot be recorded.
 
-    Those who wait for a try share the next one; once one succeeds, everything goes on.
+    Callers who wait share the next try, and all goes on once one succeeds.
     """
     ledger = await opened()
     await ledger.begin(intent())
@@ -1410,7 +1409,7 @@ async def test_nothing_is_begun_while_an_outcome_cannot_be_written(
 async def test_what_could_not_be_written_is_known_to_who_looks_it_up_next(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has ended, and so other content, or the word to resend it, is for what came of it."""
+    """A lookup records the key's unrecorded outcome first."""
     ledger = await opened()
     await ledger.begin(intent())
     transact = ledger._transact
@@ -1435,7 +1434,7 @@ async def test_what_could_not_be_written_is_known_to_who_looks_it_up_next(
 async def test_who_closes_it_between_two_steps_hears_of_no_error(
     dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was to be written after a sign of life is written by the closing."""
+    """Closing between a renewal and a write records the outcome without an error."""
     ledger = PostgresLedger(dsn, clock=Clock(), lease=0.1)
     await ledger.open()
     await ledger.begin(intent())
@@ -1459,7 +1458,7 @@ async def test_who_closes_it_between_two_steps_hears_of_no_error(
 
 
 async def test_who_has_begun_to_close_it_writes_what_is_left() -> None:
-    """And nobody else, to whom the closing would be an error."""
+    """Once closing has begun, nobody else writes unrecorded outcomes."""
     written: list[Finish] = []
 
     async def write(outcome: Finish) -> None:
@@ -1475,7 +1474,7 @@ async def test_who_has_begun_to_close_it_writes_what_is_left() -> None:
 
 @pytest.mark.slow
 async def test_closing_writes_what_was_not_written_before() -> None:
-    """An outcome that waits for the server is not left for those that come later."""
+    """Closing records outcomes that could not be recorded before."""
     with running() as server:
         dsn = server.dsn()
         async with PostgresLedger(dsn, clock=Clock(), patience=0) as ledger:
@@ -1491,7 +1490,7 @@ async def test_closing_writes_what_was_not_written_before() -> None:
 async def test_an_outcome_that_the_ledger_keeps_is_not_written_by_its_client_too(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written by both, it would be taken for that of an attempt that another client began."""
+    """A client does not record an outcome that the ledger itself will record."""
     ledger = await opened()
     transport = StubTransport()
     settings: dict[str, Any] = {
@@ -1536,7 +1535,7 @@ async def test_an_outcome_that_the_ledger_keeps_is_not_written_by_its_client_too
 async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written by another task first, and its key begun again, it changes nothing any more."""
+    """A late outcome does not end an attempt that began since."""
     ledger = await opened()
     transact = ledger._transact
 
@@ -1561,7 +1560,7 @@ async def test_an_outcome_that_is_written_late_is_not_that_of_the_next_attempt(
 async def test_an_outcome_of_before_the_ledger_was_opened_again_is_of_its_attempt_alone(
     opened: Open, is_resent: bool
 ) -> None:
-    """It ends the doubt that the closing left, and no attempt that was begun since."""
+    """An outcome from before a reopening ends its own doubt, and no later attempt."""
     ledger = await opened(clock=time.time)
     transport = StubTransport(answer_to)
     transport.held = held = anyio.Event()
@@ -1598,7 +1597,7 @@ async def test_an_outcome_of_before_the_ledger_was_opened_again_is_of_its_attemp
 
 @pytest.mark.slow
 async def test_who_writes_while_the_server_restarts_waits() -> None:
-    """Within its patience a ledger goes on as if nothing had been."""
+    """A command waits within `patience` for the server to restart."""
     with running() as server:
         waits: list[float] = []
 
@@ -1615,7 +1614,7 @@ async def test_who_writes_while_the_server_restarts_waits() -> None:
 
 
 async def test_a_step_that_the_server_breaks_off_is_its_callers_error(dsn: str, sql: Any) -> None:
-    """The connection is as good as before, and the error says what it was."""
+    """A statement that the server cancels is its caller's LedgerError alone."""
     impatient = f"{dsn}&options=-c%20statement_timeout%3D50"
     async with PostgresLedger(impatient, clock=Clock()) as ledger:
         await sent(ledger, "k", accepted())
@@ -1631,7 +1630,7 @@ async def test_a_step_that_the_server_breaks_off_is_its_callers_error(dsn: str, 
 
 
 async def test_a_ledger_that_is_not_open_says_so(dsn: str) -> None:
-    """Before and after, a call says so; opening twice is opening once, and closed it is opened."""
+    """A ledger that is not open, or closed, raises RuntimeError."""
     ledger = PostgresLedger(dsn)
     with pytest.raises(RuntimeError, match=r"is not open: use `async with`"):
         await ledger.summary()
@@ -1648,7 +1647,7 @@ async def test_a_ledger_that_is_not_open_says_so(dsn: str) -> None:
 
 
 def test_a_ledger_can_be_opened_in_another_event_loop(dsn: str) -> None:
-    """With a session of its own."""
+    """A closed ledger can be opened in another event loop."""
     ledger = PostgresLedger(dsn)
 
     async def use(key: str) -> int:
@@ -1663,7 +1662,7 @@ def test_a_ledger_can_be_opened_in_another_event_loop(dsn: str) -> None:
 async def test_an_opening_that_is_cancelled_natively_leaves_no_session(
     dsn: str, sql: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thread cannot be stopped: what it opens is closed again."""
+    """A cancelled opening leaves no session."""
     is_begun, may_go_on = threading.Event(), threading.Event()
     opened = PostgresLedger._open
 
@@ -1687,7 +1686,7 @@ async def test_an_opening_that_is_cancelled_natively_leaves_no_session(
 
 
 async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) -> None:
-    """A key with a NUL is refused in words, and costs its neighbours nothing."""
+    """A key with NUL is an error for its caller alone."""
     ledger = await opened()
     refused: list[str] = []
 
@@ -1706,7 +1705,7 @@ async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) 
 
 
 async def test_ids_that_are_behind_their_table_are_told_in_words(opened: Open, sql: Any) -> None:
-    """A database that logical replication moved has its rows, and sequences that begin anew."""
+    """Sequences behind their tables are an error that says to set them."""
     ledger = await opened()
     for key in "abcd":
         await ledger.begin(intent(key))
@@ -1716,7 +1715,7 @@ async def test_ids_that_are_behind_their_table_are_told_in_words(opened: Open, s
 
 
 async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn: str) -> None:
-    """As where a DSN names a standby, too, and the first of them that is reached is taken."""
+    """A read-only server is refused with advice on `target_session_attrs`."""
     ledger = PostgresLedger(f"{dsn}&options=-c%20default_transaction_read_only%3Don")
     with pytest.raises(LedgerError, match=r"this server takes no writes.*target_session_attrs"):
         await ledger.open()
@@ -1725,7 +1724,7 @@ async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn:
 async def test_who_meets_a_standby_in_a_failover_writes_once_the_primary_is_back(
     opened: Open, dsn: str
 ) -> None:
-    """No connection to it is kept, neither to write nor to read: it would last for good."""
+    """After a failover no connection to a read-only server is kept."""
     ledger = await opened(patience=0.1)
     await ledger.begin(intent("a"))
     await ledger.summary()
@@ -1740,7 +1739,7 @@ async def test_who_meets_a_standby_in_a_failover_writes_once_the_primary_is_back
 
 
 async def test_no_session_without_the_right_to_write(dsn: str, sql: Any) -> None:
-    """A user who may not write is told so when the ledger is opened."""
+    """A role that may not write is refused at the opening."""
     sql("CREATE ROLE reader LOGIN")
     try:
         sql("GRANT USAGE ON SCHEMA skycore TO reader")
@@ -1777,7 +1776,7 @@ for text in ("one", "two", "two"):
 def test_messages_without_a_key_are_their_own_in_each_forked_process(
     dsn: str, tmp_path: Path
 ) -> None:
-    """A client that is made before workers are forked makes up other keys in each of them."""
+    """Forked processes make up different keys for messages without a key."""
     program = tmp_path / "program.py"
     program.write_text(FORKED)
     with Simulator() as skycore:

@@ -1,9 +1,8 @@
-"""What every ledger does, whatever it keeps things in: one suite over all of them.
+"""What every ledger does, whatever its storage: one suite over all of them.
 
-Strategy: a clock that stands still, answers and postbacks made by hand, and no
-client.  Examples first; then a state machine that does anything in any order
-and compares with a few dicts, and a property over every order of one message's
-notifications.
+Strategy: a clock that stands still, answers and postbacks made by hand, and no client. Examples
+first; then a state machine that does anything in any order and compares with a few dicts, and a
+property over every order of one message's notifications.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ async def until(so: Callable[[], bool]) -> None:
 async def test_in_what_order_messages_were_begun_is_known_without_a_clock(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """What is begun again has its turn then, and its attempt before the one it had."""
+    """Attempts have their order by turn, whatever the clock says."""
     for to, outcome in [("11", DOUBT), ("12", NOT_SENT), ("13", NOT_SENT), ("14", accepted("T"))]:
         await sent(ledger, to, outcome, to=f"155512348{to}")
     for to in ("13", "11", "15", "12", "16"):
@@ -131,13 +130,13 @@ async def test_in_what_order_messages_were_begun_is_known_without_a_clock(
 
 @pytest.mark.parametrize("name", ["", "x" * 100_000, "a\0b", "\ud800"])
 async def test_nothing_is_known_of_a_name_that_no_message_has(ledger: Ledger, name: str) -> None:
-    """So it is, too, where no message could have it, as NUL and lone surrogates are refused."""
+    """An unknown key or tracking id, even an impossible one, gives no delivery."""
     assert await ledger.delivery(key=name) is None
     assert await ledger.delivery(name) is None
 
 
 async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) -> None:
-    """Nothing came of it before; while it is under way, nothing is known of it either."""
+    """A new key begins, and is under way without an outcome."""
     assert await ledger.lookup(intent()) is None
     assert await ledger.delivery(key="k") is None
     assert await ledger.begin(intent()) is None
@@ -167,7 +166,7 @@ async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) 
 async def test_what_came_of_a_message_is_given_instead_of_beginning_it(
     ledger: Ledger, submission: Submission
 ) -> None:
-    """The whole of it comes back, as often as it is asked for."""
+    """A key with an outcome returns it, and does not begin again."""
     await sent(ledger, "k", submission)
     for _ in range(2):
         assert await ledger.lookup(intent()) == submission
@@ -183,7 +182,7 @@ async def test_what_came_of_a_message_is_given_instead_of_beginning_it(
 
 
 async def test_the_last_turn_grows_with_each_attempt(ledger: BaseLedger) -> None:
-    """A message that is begun again counts as one begun after all others."""
+    """Each attempt, also a second one of a key, gets a higher turn."""
     turns = [await ledger.run(GetLastTurn())]
     for key in ("k", "l", "k"):
         await sent(ledger, key, NOT_SENT)
@@ -193,7 +192,7 @@ async def test_the_last_turn_grows_with_each_attempt(ledger: BaseLedger) -> None
 
 
 async def test_what_was_not_sent_is_begun_again(ledger: Ledger) -> None:
-    """It may be as often as it takes, and the last time it was begun is the one that counts."""
+    """A message not sent begins again, with the time of its last begin."""
     await sent(ledger, "k", NOT_SENT)
     assert await ledger.lookup(intent()) is None
     assert await ledger.begin(attrs.evolve(intent(), started_at=NOON + 60)) is None
@@ -225,7 +224,7 @@ ANSWERS: dict[str, dict[str, Any] | None] = {
 async def test_an_answer_is_given_again_as_it_came(
     ledger: Ledger, raw: dict[str, Any] | None
 ) -> None:
-    """Whether the answer is the usual one, of which less is kept, or any other."""
+    """A recorded answer comes back as it was, usual or not."""
     submission = Submission(state=S.ACCEPTED, tracking_id="T", raw=raw)
     await sent(ledger, "k", submission)
     known = await ledger.lookup(intent())
@@ -238,7 +237,7 @@ async def test_an_answer_is_given_again_as_it_came(
 async def test_a_key_with_other_content_is_refused(
     ledger: Ledger, submission: Submission | None
 ) -> None:
-    """Where it may have gone out, also while it is under way, and nothing changes."""
+    """A key with other content raises KeyConflict if it may have been sent."""
     await ledger.begin(intent())
     if submission is not None:
         await ledger.finish("k", submission)
@@ -254,7 +253,7 @@ async def test_a_key_with_other_content_is_refused(
 async def test_what_was_not_sent_or_was_refused_can_be_mended(
     ledger: BaseLedger, submission: Submission
 ) -> None:
-    """Another number, sender or text goes out under its key, and is the message from then on."""
+    """A rejected or unsent message can be replaced under its key."""
     await sent(ledger, "k", submission)
     mended = intent(content=b"two", to=OTHER, from_="60857")
     assert await ledger.lookup(mended) is None
@@ -271,7 +270,7 @@ async def test_what_was_not_sent_or_was_refused_can_be_mended(
 
 
 async def test_a_doubt_that_was_mended_settles_at_its_new_number(ledger: Ledger) -> None:
-    """A refused message is in doubt where it is sent to now, and nowhere else."""
+    """A replaced message in doubt is settled by receipts for its new number alone."""
     await sent(ledger, "k", REJECTED)
     await ledger.begin(intent(content=b"two", to=OTHER))
     await ledger.finish("k", DOUBT)
@@ -282,7 +281,7 @@ async def test_a_doubt_that_was_mended_settles_at_its_new_number(ledger: Ledger)
 
 
 async def test_a_second_attempt_that_was_refused_frees_no_key(ledger: Ledger) -> None:
-    """Once in doubt, a key keeps its content: the first attempt may have gone out."""
+    """A key that was in doubt keeps its content after a rejected resend."""
     await sent(ledger, "k", DOUBT)
     await ledger.begin(intent(), resend_in_doubt=True)
     await ledger.finish("k", REJECTED)
@@ -292,7 +291,7 @@ async def test_a_second_attempt_that_was_refused_frees_no_key(ledger: Ledger) ->
 
 
 async def test_many_are_recalled_at_once(ledger: BaseLedger) -> None:
-    """What is done comes back by its key, and so does a conflict; what may be begun does not."""
+    """`lookup_many` returns outcomes and conflicts, and omits keys that may begin."""
     await sent(ledger, "done", accepted("T"))
     await sent(ledger, "doubt", DOUBT)
     await sent(ledger, "free", NOT_SENT)
@@ -311,14 +310,14 @@ async def test_many_are_recalled_at_once(ledger: BaseLedger) -> None:
 
 @pytest.mark.slow
 async def test_a_doubt_is_not_ended_by_finishing_again(ledger: Ledger) -> None:
-    """An outcome that nobody waited for is not that of a later attempt."""
+    """A second outcome for a doubt is not recorded."""
     await sent(ledger, "k", DOUBT)
     await ledger.finish("k", accepted("U"))
     assert await state_of(ledger, "k") is S.IN_DOUBT
 
 
 async def test_finishing_again_changes_nothing(ledger: Ledger) -> None:
-    """The first outcome of a submission is the outcome, and takes no receipts of another."""
+    """A second outcome of a submission changes nothing."""
     await sent(ledger, "k", accepted("T"))
     await ledger.record(notice(DELIVERED, "U"))
     await ledger.finish("k", accepted("U"))
@@ -337,7 +336,7 @@ async def test_finishing_again_changes_nothing(ledger: Ledger) -> None:
 async def test_one_of_two_tasks_begins_and_the_other_gets_its_outcome(
     ledger: Ledger, first: Submission, second: Submission | None
 ) -> None:
-    """The second waits; where the first was not sent, it begins."""
+    """A second begin of a key waits for the outcome, or begins if it was not sent."""
     answers: list[Submission | None] = []
 
     async def begin() -> None:
@@ -356,7 +355,7 @@ async def test_one_of_two_tasks_begins_and_the_other_gets_its_outcome(
 
 
 async def test_a_key_that_stays_under_way_is_waited_for_only_so_long(ledger: Ledger) -> None:
-    """Then it is a TimeoutError, and nothing has changed; a key that is free needs no time."""
+    """A begin that waits for a key under way raises TimeoutError after its timeout."""
     assert await ledger.begin(intent(), timeout=0) is None
     with pytest.raises(TimeoutError):
         await ledger.begin(intent(), timeout=0.01)
@@ -368,7 +367,7 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long(ledger: Led
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", range(8))
 async def test_who_is_cancelled_has_begun_nothing(ledger: Ledger, checkpoints: int) -> None:
-    """At whatever moment that is, another can begin the message, and need not wait for long."""
+    """A begin that is cancelled at any point leaves the key free."""
     given: list[Submission | None] = []
 
     async def begin() -> None:
@@ -388,7 +387,7 @@ async def test_who_is_cancelled_has_begun_nothing(ledger: Ledger, checkpoints: i
 
 
 async def test_doubt_is_resent_on_the_word_and_never_twice_at_once(ledger: Ledger) -> None:
-    """Of two with the word one begins; the other gets what came of it, be it doubt again."""
+    """Of concurrent begins with `resend_in_doubt` one begins; the others get its outcome."""
     await sent(ledger, "k", DOUBT)
     assert await ledger.lookup(intent(), resend_in_doubt=True) is None
     again = attrs.evolve(DOUBT, info="once more")
@@ -412,7 +411,7 @@ async def test_doubt_is_resent_on_the_word_and_never_twice_at_once(ledger: Ledge
 async def test_a_second_attempt_that_was_not_accepted_leaves_the_first_in_doubt(
     ledger: Ledger, second: Submission
 ) -> None:
-    """It proves nothing of the first, whose answer STOP may be; a postback may settle it."""
+    """A resend that is not accepted leaves the message in doubt, to be settled by postback."""
     await sent(ledger, "k", DOUBT)
     assert await ledger.begin(intent(), resend_in_doubt=True) is None
     await ledger.finish("k", second)
@@ -422,7 +421,7 @@ async def test_a_second_attempt_that_was_not_accepted_leaves_the_first_in_doubt(
 
 
 async def begun(ledger: Ledger, key: str) -> Submission:
-    """Return what came of a message that must not be begun."""
+    """Return the outcome of a message that must not begin."""
     known = await ledger.begin(intent(key))
     assert known is not None
     return known
@@ -434,7 +433,7 @@ async def begun(ledger: Ledger, key: str) -> Submission:
 @pytest.mark.slow
 @pytest.mark.parametrize("early", range(4))
 async def test_notifications_early_late_and_repeated(ledger: Ledger, early: int) -> None:
-    """What comes before the response waits for it; the end is the same, and in order of time."""
+    """Notifications before, after or twice around the response give one delivery."""
     notices = [notice(DELIVERED, after=9), notice(SENT, after=2), notice(DELIVERED, after=9)]
     await ledger.begin(intent())
     await ledger.record(*notices[:early])
@@ -452,7 +451,7 @@ async def test_notifications_early_late_and_repeated(ledger: Ledger, early: int)
 
 
 async def test_states_go_on_from_accepted(ledger: Ledger) -> None:
-    """Sent, then failed with its reason; what comes after that changes no state."""
+    """States go from accepted to sent to final, and a final state stays."""
     await sent(ledger, "k", accepted())
     for what, after, state, reason in (
         (ODD, 1, S.ACCEPTED, None),
@@ -468,7 +467,7 @@ async def test_states_go_on_from_accepted(ledger: Ledger) -> None:
 
 
 async def test_a_bundle_is_all_or_nothing(ledger: Ledger) -> None:
-    """One that cannot be kept leaves none of its neighbours."""
+    """A bundle with one notification that cannot be stored is not stored at all."""
     await sent(ledger, "k", accepted())
     cannot_be_kept = SentNotification(tracking_id="T", to=TO, raw={"x": object()})
     with pytest.raises(TypeError):
@@ -484,7 +483,7 @@ async def test_a_bundle_is_all_or_nothing(ledger: Ledger) -> None:
 
 
 async def test_what_is_about_no_message_is_kept_and_listed(ledger: Ledger) -> None:
-    """Every notification of the wire comes back as it was, once, and never costs a message."""
+    """Notifications without a message are kept once and listed as unplaced."""
     kept: dict[Any, Notification] = {}
     for case in CASES:
         notifications = parse_postback(case.document)
@@ -499,7 +498,7 @@ async def test_what_is_about_no_message_is_kept_and_listed(ledger: Ledger) -> No
 
 @pytest.mark.slow
 async def test_more_than_a_page_is_listed_whole(ledger: Ledger) -> None:
-    """Messages in the order of their intents, by state or all; notifications as they came."""
+    """Lists longer than a page are complete and in order."""
     keys = [f"k{number}" for number in range(501)]
     async with anyio.create_task_group() as group:
         for key in keys:
@@ -521,8 +520,8 @@ async def test_more_than_a_page_is_listed_whole(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("name", ["tracking id", "key"])
 @pytest.mark.parametrize("when", ["before", "while waiting", "before the response"])
-async def test_waiting_ends_with_the_last_word(ledger: Ledger, name: str, when: str) -> None:
-    """Whenever it comes, and by either name; one that is not final does not end it."""
+async def test_waiting_ends_with_a_final_state(ledger: Ledger, name: str, when: str) -> None:
+    """`wait_for` by tracking id or key ends with a final state, and not before."""
     await ledger.begin(intent())
     arrived: list[MessageState] = []
 
@@ -550,7 +549,7 @@ async def test_waiting_ends_with_the_last_word(ledger: Ledger, name: str, when: 
 
 
 async def test_waiting_ends_with_its_time(ledger: Ledger) -> None:
-    """No last word by then is a TimeoutError, of a message and of what is unknown."""
+    """`wait_for` raises TimeoutError after its timeout, also for an unknown id."""
     await sent(ledger, "k", accepted())
     for by in ({"tracking_id": "T"}, {"key": "k"}, {"key": "unknown"}):
         with pytest.raises(TimeoutError):
@@ -559,7 +558,7 @@ async def test_waiting_ends_with_its_time(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("names", [{}, {"tracking_id": "T", "key": "k"}])
 async def test_one_name_is_asked_for(ledger: Ledger, names: dict[str, str]) -> None:
-    """Neither a tracking id nor a key, or both, is a mistake."""
+    """`delivery` and `wait_for` with both or neither of id and key raise TypeError."""
     with pytest.raises(TypeError, match="not both"):
         await ledger.delivery(**names)
     with pytest.raises(TypeError, match="not both"):
@@ -568,7 +567,7 @@ async def test_one_name_is_asked_for(ledger: Ledger, names: dict[str, str]) -> N
 
 
 async def test_a_state_is_named_by_its_word_too(ledger: Ledger) -> None:
-    """As the commands name it; one that there is not is an error, and no empty list."""
+    """A state may be given as text, and an unknown one raises ValueError."""
     await sent(ledger, "k", accepted())
     state: Any
     for state, keys in ((MessageState.ACCEPTED, ["k"]), ("accepted", ["k"]), ("in_doubt", [])):
@@ -581,7 +580,7 @@ async def test_a_state_is_named_by_its_word_too(ledger: Ledger) -> None:
 
 
 async def test_notifications_that_are_not_unpacked_are_said_to_be(ledger: Ledger) -> None:
-    """`record` takes them one by one, and `parse_postback` gives a tuple."""
+    """`record` with a tuple raises TypeError that shows how to unpack it."""
     given: Any = (said("yes"),)
     with pytest.raises(TypeError, match=r"record\(\*parse_postback\(body\)\)"):
         await ledger.record(given)
@@ -590,7 +589,7 @@ async def test_notifications_that_are_not_unpacked_are_said_to_be(ledger: Ledger
 
 
 async def test_a_notification_that_no_postback_was_is_refused(ledger: Ledger) -> None:
-    """A ledger keeps what it came as: two STOPs of nothing would have been one and the same."""
+    """A notification without `raw` is refused."""
     stop = attrs.evolve(said("STOP"), raw={})
     with pytest.raises(TypeError, match="of this InboundSMS, `raw` is empty"):
         await ledger.record(said("Hello"), stop)
@@ -599,7 +598,7 @@ async def test_a_notification_that_no_postback_was_is_refused(ledger: Ledger) ->
 
 
 async def test_the_summary_counts_what_there_is(ledger: Ledger) -> None:
-    """By state, by error code, by reason, and what is beside the messages."""
+    """The summary counts by state, code and reason, and counts unplaced and opted out."""
     assert (await ledger.summary()).total == 0
     for number, submission in enumerate([accepted(), REJECTED, REJECTED, DOUBT, NOT_SENT]):
         await sent(ledger, f"k{number}", submission, to=f"1555000000{number}")
@@ -625,7 +624,7 @@ async def test_the_summary_counts_what_there_is(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 async def test_a_postback_settles_a_doubt_and_says_so(ledger: Ledger, early: bool) -> None:
-    """The message was sent: it gets its tracking id, and is never sent again."""
+    """A postback settles a doubt as accepted, with its tracking id."""
     await ledger.begin(intent())
     if early:
         await ledger.record(notice(DELIVERED))
@@ -656,7 +655,7 @@ RECEIVED = {"too late": NOON + 3601, "too early": NOON - 301}
 async def test_what_fits_two_or_does_not_fit_leaves_the_doubt(
     ledger: Ledger, clock: Clock, case: str
 ) -> None:
-    """What fits two, or does not fit, leaves the doubt and is kept."""
+    """A notification that fits two doubts, or none, settles nothing and is kept."""
     intents, notices = AMBIGUOUS[case]
     clock.now = RECEIVED.get(case, NOON)
     for each in intents:
@@ -672,7 +671,7 @@ async def test_what_fits_two_or_does_not_fit_leaves_the_doubt(
 async def test_a_receipt_long_after_settles_in_every_order(
     ledger: Ledger, order: tuple[Any, ...]
 ) -> None:
-    """The handset was off for a day: the response was lost, when it was sent tells whose it is."""
+    """A receipt from a day later settles a doubt together with its sent notification."""
     await ledger.begin(intent())
     for each in order:
         if isinstance(each, str):
@@ -686,7 +685,7 @@ async def test_a_receipt_long_after_settles_in_every_order(
 
 
 async def test_two_submissions_before_the_doubt(ledger: Ledger) -> None:
-    """Two submissions came while it was under way: either could be its own, so neither is."""
+    """A doubt with two fitting submissions is not settled."""
     await ledger.begin(intent())
     await ledger.record(notice(), notice(SENT, "U"))
     await ledger.finish("k", DOUBT)
@@ -695,7 +694,7 @@ async def test_two_submissions_before_the_doubt(ledger: Ledger) -> None:
 
 
 async def test_a_doubt_is_settled_when_the_other_candidate_is_gone(ledger: Ledger) -> None:
-    """What was ambiguous while another was under way is not, once that has its own answer."""
+    """A doubt is settled once the other candidate has its own tracking id."""
     await sent(ledger, "a", DOUBT)
     await ledger.begin(intent("b"))
     await ledger.record(notice(DELIVERED, "T"), notice(SENT, "U"))
@@ -706,7 +705,7 @@ async def test_a_doubt_is_settled_when_the_other_candidate_is_gone(ledger: Ledge
 
 
 async def test_a_message_that_was_refused_is_no_candidate_any_more(ledger: Ledger) -> None:
-    """The refusal of one settles the doubt of the other."""
+    """A doubt is settled once the other candidate is rejected."""
     await sent(ledger, "a", DOUBT)
     await ledger.begin(intent("b"))
     await ledger.record(notice(DELIVERED))
@@ -725,7 +724,7 @@ BOTH = [(PLAIN, ENCODED), (ENCODED, PLAIN), (ENCODED.rstrip("="), ENCODED)]
 async def test_a_receipt_in_the_other_spelling_is_of_the_same_message(
     ledger: Ledger, answered: str, posted: str, early: bool
 ) -> None:
-    """It settles no other doubt; users see the spelling of the wire."""
+    """A receipt with the other spelling of the tracking id belongs to the same message."""
     await sent(ledger, "a", DOUBT)
     await ledger.begin(intent("b"))
     if early:
@@ -746,7 +745,7 @@ async def test_a_receipt_in_the_other_spelling_is_of_the_same_message(
 async def test_a_repetition_in_the_other_spelling_is_a_repetition(
     ledger: Ledger, first: str, second: str
 ) -> None:
-    """In form A and in form B, alone and in one bundle."""
+    """A notification repeated in the other spelling is stored once."""
     await sent(ledger, "k", accepted(first))
     ids = (first, second, first)
     await ledger.record(*(notice(DELIVERED, each) for each in ids))
@@ -767,7 +766,7 @@ async def test_a_repetition_in_the_other_spelling_is_a_repetition(
 async def test_a_doubt_is_settled_under_the_spelling_that_settled_it(
     ledger: Ledger, first: str, second: str
 ) -> None:
-    """Two spellings are no two submissions; the user sees that of the first notification."""
+    """A settled doubt has the spelling of its first notification."""
     await ledger.begin(intent())
     await ledger.record(notice(DELIVERED, second, after=2), notice(SENT, first, after=1))
     await ledger.finish("k", DOUBT)
@@ -782,7 +781,7 @@ async def test_a_doubt_is_settled_under_the_spelling_that_settled_it(
 async def test_waiting_for_either_spelling_ends(
     ledger: Ledger, answered: str, posted: str, asked: int
 ) -> None:
-    """Whichever the answer had and the postback."""
+    """`wait_for` accepts either spelling of a tracking id."""
     await sent(ledger, "k", accepted(answered))
     found: list[Any] = []
 
@@ -799,7 +798,7 @@ async def test_waiting_for_either_spelling_ends(
 async def test_two_answers_with_one_id_in_two_spellings_are_one_submission(
     ledger: Ledger,
 ) -> None:
-    """As two with one spelling are: the last has its notifications."""
+    """Two answers with one id in two spellings are one submission, the last message's."""
     async with anyio.create_task_group() as tasks:
         for key in "ab":
             await ledger.begin(intent(key))
@@ -819,7 +818,7 @@ BEGAN = {"two hours before": -7200, "a year before": -86_400 * 365, "by a clock 
 async def test_no_time_makes_a_message_less_of_a_candidate(
     ledger: Ledger, began: str, state: MessageState
 ) -> None:
-    """The late receipt of one that was taken does not settle one that never was."""
+    """A message begun long ago, in doubt or under way, still keeps others from settling."""
     assert await ledger.begin(attrs.evolve(intent("a"), started_at=NOON + BEGAN[began])) is None
     if state is S.IN_DOUBT:
         await ledger.finish("a", DOUBT)
@@ -834,7 +833,7 @@ async def test_no_time_makes_a_message_less_of_a_candidate(
 async def test_what_was_sent_again_after_doubt_stays_a_candidate(
     ledger: Ledger, again: Submission | None, early: bool
 ) -> None:
-    """Its first submission settles nobody else's doubt, whatever came of its second."""
+    """A resent message stays a candidate for receipts of its first attempt."""
     await sent(ledger, "a", DOUBT)
     assert await ledger.begin(intent("a"), resend_in_doubt=True) is None
     if again is not None:
@@ -851,7 +850,7 @@ async def test_what_was_sent_again_after_doubt_stays_a_candidate(
 
 
 async def test_what_was_settled_after_it_was_sent_twice_stays_a_candidate(ledger: Ledger) -> None:
-    """One of its two submissions is known, and the other is still to come."""
+    """A message sent twice stays a candidate after one receipt."""
     for resend in (False, True):
         assert await ledger.begin(intent("a"), resend_in_doubt=resend) is None
         await ledger.finish("a", DOUBT)
@@ -863,7 +862,7 @@ async def test_what_was_settled_after_it_was_sent_twice_stays_a_candidate(ledger
 
 
 async def test_what_was_sent_once_and_settled_is_no_candidate_any_more(ledger: Ledger) -> None:
-    """Its one submission is known: the next is of the next message."""
+    """A message sent once and settled is no candidate for other receipts."""
     await sent(ledger, "a", DOUBT)
     await ledger.record(notice(DELIVERED, "T1"))
     await sent(ledger, "b", DOUBT)
@@ -875,7 +874,7 @@ async def test_what_was_sent_once_and_settled_is_no_candidate_any_more(ledger: L
 async def test_a_stamp_that_is_hours_wrong_settles_the_only_doubt_there_is(
     ledger: Ledger, clock: Clock, ahead: float
 ) -> None:
-    """The time at which it was received counts as well."""
+    """A notification whose stamp is hours wrong settles by its time of receipt."""
     await sent(ledger, "k", DOUBT)
     clock.now += 5
     await ledger.record(notice(DELIVERED, after=5 + ahead))
@@ -893,7 +892,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize("case", WRITTEN)
 async def test_a_number_is_the_same_however_it_is_written(ledger: Ledger, case: str) -> None:
-    """The receipt settles a doubt, and where there are two, it settles none."""
+    """Receipts match numbers however they are written, for one doubt and for two."""
     number, written = WRITTEN[case]
     await sent(ledger, "k", DOUBT, to=number)
     await ledger.record(notice(DELIVERED, to=written))
@@ -932,7 +931,7 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("case", UNUSUAL)
 async def test_an_odd_notification_costs_its_neighbours_nothing(ledger: Ledger, case: str) -> None:
-    """An odd notification and the others of its bundle are all stored, each once."""
+    """An odd notification and its bundle's others are stored once each."""
     await sent(ledger, "k", accepted("T"))
     for _ in range(2):
         await ledger.record(notice(SENT, "T"), UNUSUAL[case], said("STOP", from_=OTHER))
@@ -946,7 +945,7 @@ async def test_an_odd_notification_costs_its_neighbours_nothing(ledger: Ledger, 
 async def test_a_message_with_an_overlong_id_is_one_like_any_other(
     ledger: Ledger, settled: bool
 ) -> None:
-    """Accepted or settled under it, found by it, and with its receipts."""
+    """A message with an overlong tracking id is found by it and gets receipts."""
     await sent(ledger, "k", DOUBT if settled else accepted(LONG_ID))
     await ledger.record(notice(DELIVERED, LONG_ID))
     delivery = await ledger.delivery(LONG_ID)
@@ -959,7 +958,7 @@ async def test_a_message_with_an_overlong_id_is_one_like_any_other(
 async def test_an_outcome_is_written_whatever_characters_are_in_its_words(
     ledger: Ledger, text: str
 ) -> None:
-    """What no database keeps is replaced, in the words of the API and of an error."""
+    """NUL and surrogates in an outcome's texts are replaced."""
     await sent(ledger, "k", attrs.evolve(DOUBT, code=text, info=text))
     delivery = await ledger.delivery(key="k")
     assert delivery is not None
@@ -969,7 +968,7 @@ async def test_an_outcome_is_written_whatever_characters_are_in_its_words(
 
 
 async def test_a_receipt_without_a_tracking_id_is_kept_and_listed(ledger: Ledger) -> None:
-    """It can be placed nowhere, and is lost nowhere."""
+    """A receipt without tracking id is kept once and listed as unplaced."""
     (receipt,) = parse_postback(
         f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><TO>{TO}</TO></POSTBACK>"
     )
@@ -979,7 +978,7 @@ async def test_a_receipt_without_a_tracking_id_is_kept_and_listed(ledger: Ledger
 
 
 async def test_closing_wakes_who_waits(ledger: Any) -> None:
-    """Who waits for a key under way, or for a postback, hears that the ledger is closed."""
+    """Closing raises RuntimeError for all who wait."""
     await ledger.begin(intent())
     heard: list[str] = []
 
@@ -997,7 +996,7 @@ async def test_closing_wakes_who_waits(ledger: Any) -> None:
 
 
 async def refused(ledger: Ledger, key: str = "refused") -> bool:
-    """Return whether a message to the number is refused, and that it has left no trace then."""
+    """Return whether a message to the number is refused, and check that no row is left."""
     try:
         await ledger.begin(intent(key))
     except RecipientOptedOut:
@@ -1008,7 +1007,7 @@ async def refused(ledger: Ledger, key: str = "refused") -> bool:
 
 
 async def test_stop_refuses_and_start_allows(ledger: Ledger, clock: Clock) -> None:
-    """By the handset's word, one number at a time; an intent that is refused is not written."""
+    """STOP refuses messages to its number, and START allows them again."""
     clock.now += 60
     await ledger.record(said("STOP", after=1))
     assert await ledger.is_opted_out(TO)
@@ -1025,7 +1024,7 @@ async def test_stop_refuses_and_start_allows(ledger: Ledger, clock: Clock) -> No
 async def test_stop_counts_without_the_country_code_too(
     ledger: Ledger, clock: Clock, named: str
 ) -> None:
-    """However the provider names the handset: who said it is sent nothing, and nobody else."""
+    """A STOP counts for its number with or without country code, and for no other."""
     clock.now += 60
     await ledger.record(said("STOP", after=1, from_=named))
     assert await ledger.is_opted_out(TO)
@@ -1041,7 +1040,7 @@ async def test_stop_counts_without_the_country_code_too(
 async def test_a_number_s_own_later_word_counts_before_how_it_is_called(
     ledger: Ledger, clock: Clock
 ) -> None:
-    """It may be opted in by itself; that somebody is called so opts nobody in."""
+    """A full number may opt in after a STOP without country code, but not the reverse."""
     clock.now += 60
     await sent(ledger, "again", NOT_SENT)
     await ledger.record(said("STOP", after=10, from_=TO[1:]))
@@ -1061,7 +1060,7 @@ async def test_a_number_s_own_later_word_counts_before_how_it_is_called(
 
 
 async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger: Ledger) -> None:
-    """It is a new submission that is refused, not the answer to an old one."""
+    """A recorded outcome is returned after an opt-out; a new attempt is refused."""
     await sent(ledger, "k", accepted())
     await sent(ledger, "again", NOT_SENT)
     await ledger.opt_out(TO)
@@ -1073,7 +1072,7 @@ async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger
 
 @pytest.mark.slow
 async def test_every_number_that_opted_out_or_in_is_listed(ledger: BaseLedger) -> None:
-    """More than a page of them, each once with its last word, in whatever order they came."""
+    """Each number is listed once with its last opt-out entry."""
     numbers = [str(15550000000 + n) for n in range(LONG_PAGE + 1)]
     entries = tuple(OptOut(number=each, out=True, at=NOON) for each in reversed(numbers))
     await ledger.run(TellOptOuts(entries=entries))
@@ -1087,7 +1086,7 @@ async def candidates(ledger: Ledger) -> list[tuple[str | None, str]]:
 
 
 async def test_what_may_be_stop_is_kept_for_a_person(ledger: Ledger) -> None:
-    """It opts nobody out, and is listed until its number is decided, in either way."""
+    """A text that may mean STOP is listed until its number is decided."""
     for text in ("Hello", "CANCEL my appointment", "thanks"):
         await ledger.record(said(text))
     await ledger.record(said("STOP 12345", from_=OTHER), said("stop it", from_=""))
@@ -1103,7 +1102,7 @@ async def test_what_may_be_stop_is_kept_for_a_person(ledger: Ledger) -> None:
 async def test_a_later_word_decides_what_was_unclear(
     ledger: Ledger, clock: Clock, word: str
 ) -> None:
-    """A word from before does not; nor does one of another number."""
+    """A later STOP or START of the number ends an unclear text; an earlier one does not."""
     clock.now += 100
     await ledger.record(said("START", after=5), said("stop it", after=10), said(word, from_=OTHER))
     assert await candidates(ledger) == [(TO, "stop it")]
@@ -1112,7 +1111,7 @@ async def test_a_later_word_decides_what_was_unclear(
 
 
 async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: Clock) -> None:
-    """Who has opted out already need not be asked; once in again, it is what is said then."""
+    """An unclear text of a number that is opted out is not listed."""
     clock.now += 100
     await ledger.record(said("STOP", after=1), said("stop it now", after=5))
     assert await candidates(ledger) == []
@@ -1121,7 +1120,7 @@ async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: 
 
 
 async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger: Ledger) -> None:
-    """With the text and its number; each once, and nothing among it that is no text."""
+    """`inbound` gives each text once, in the order of receipt."""
     await ledger.record(notice(), said("second", after=20), said("STOP", after=10, from_=OTHER))
     await ledger.record(*_subscription("N302"))
     await ledger.record(said("second", after=20), notice(DELIVERED))
@@ -1133,7 +1132,7 @@ async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger
 
 
 async def test_what_of_a_postback_cannot_be_read_is_given_as_it_came(ledger: Ledger) -> None:
-    """With the reason, each once, in order; and a STOP beside it counts."""
+    """Unreadable parts of postbacks are listed once, with their reason."""
     stop = (
         f"<NOTIFICATION><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY><FROM>{OTHER}</FROM>"
         "<TEXT>STOP</TEXT></BODY></NOTIFICATION>"
@@ -1150,7 +1149,7 @@ async def test_what_of_a_postback_cannot_be_read_is_given_as_it_came(ledger: Led
 
 
 async def test_messages_are_exported_with_all_their_times(ledger: Ledger) -> None:
-    """Each as one flat row, with the first time of what its receipts told."""
+    """`export` gives each message as a flat row with all its times."""
     tagged = attrs.evolve(intent(), campaign_ref="77676", segments=2, tags=("spring", "late"))
     await ledger.begin(tagged)
     await ledger.finish("k", accepted())
@@ -1183,7 +1182,7 @@ async def test_messages_are_exported_with_all_their_times(ledger: Ledger) -> Non
 
 
 async def test_what_is_begun_again_has_its_new_tags(ledger: Ledger) -> None:
-    """They are no part of what its key stands for."""
+    """A message begun again has its new tags, which are no part of its content."""
     await ledger.begin(attrs.evolve(intent(), tags=("first",)))
     await ledger.finish("k", NOT_SENT)
     await ledger.begin(attrs.evolve(intent(), tags=("second",), segments=1))
@@ -1192,7 +1191,7 @@ async def test_what_is_begun_again_has_its_new_tags(ledger: Ledger) -> None:
 
 @pytest.mark.slow
 async def test_more_than_a_page_is_exported(ledger: Ledger) -> None:
-    """All of them, once each and in order, of all states or of one, however rare."""
+    """`export` gives more than a page of messages, once each and in order."""
     async with anyio.create_task_group() as group:
         for number in range(2105):
             group.start_soon(ledger.begin, intent(f"k{number}"))
@@ -1208,14 +1207,14 @@ async def test_more_than_a_page_is_exported(ledger: Ledger) -> None:
 
 @pytest.mark.slow
 async def test_more_than_a_page_of_texts_is_looked_through(ledger: Ledger) -> None:
-    """Among many that are about something else, the few are found."""
+    """Unclear texts are found among many others."""
     await ledger.record(*(said(f"Hello {n}", after=n) for n in range(700)))
     await ledger.record(said("stop it"))
     assert await candidates(ledger) == [(TO, "stop it")]
 
 
 async def test_a_number_is_marked_by_hand_however_it_is_written(ledger: Ledger) -> None:
-    """Its formatting is no matter; what is no number is refused."""
+    """`opt_out` and `opt_in` accept a formatted number, and refuse what is none."""
     await ledger.opt_out("+1 (555) 123-4888")
     assert await ledger.is_opted_out("1-555-123-4888")
     assert await refused(ledger)
@@ -1227,7 +1226,7 @@ async def test_a_number_is_marked_by_hand_however_it_is_written(ledger: Ledger) 
 
 
 async def test_no_word_comes_from_the_future(ledger: Ledger, clock: Clock) -> None:
-    """However wrong the time of a notification is, it stands in the way of no later word."""
+    """A STOP or START stamped in the future does not outlast later entries."""
     await ledger.record(said("STOP", after=86_400))
     assert await ledger.is_opted_out(TO)
     await ledger.opt_in(TO)
@@ -1243,7 +1242,7 @@ async def test_no_word_comes_from_the_future(ledger: Ledger, clock: Clock) -> No
 async def test_a_stop_after_an_opt_in_by_a_clock_ahead_is_a_stop(
     ledger: Ledger, clock: Clock, ahead: float, later: float
 ) -> None:
-    """However far it was ahead, and however long the postback took; so is one without a time."""
+    """A STOP counts after an opt-in that was recorded by a clock ahead."""
     for text, minutes in (("STOP", 1), ("STOP ALL", 3)):
         clock.now = NOON + ahead
         await ledger.opt_in(TO)
@@ -1257,7 +1256,7 @@ async def test_a_stop_after_an_opt_in_by_a_clock_ahead_is_a_stop(
 async def test_the_callers_word_is_the_last_one_when_it_comes(
     ledger: Ledger, clock: Clock, stamp: float
 ) -> None:
-    """Whatever was stamped before."""
+    """`opt_in` and `opt_out` count at once, whatever was stamped before."""
     await ledger.record(said("STOP", after=stamp))
     await ledger.opt_in(TO)
     assert not await ledger.is_opted_out(TO)
@@ -1270,7 +1269,7 @@ async def test_the_callers_word_is_the_last_one_when_it_comes(
 async def test_a_start_from_before_the_callers_opt_out_is_too_late(
     ledger: Ledger, clock: Clock
 ) -> None:
-    """Nobody is sent to for the sake of a postback that took its time; a later one counts."""
+    """A START stamped before `opt_out` does not count; a later one does."""
     clock.now += 60
     await ledger.opt_out(TO)
     clock.now += 60
@@ -1285,7 +1284,7 @@ async def test_a_start_from_before_the_callers_opt_out_is_too_late(
 async def test_stamps_that_are_hours_wrong_keep_their_order(
     ledger: Ledger, words: list[str], ahead: float
 ) -> None:
-    """A gateway's clock is one clock, however wrong it is."""
+    """STOP and START whose stamps are hours wrong count in their order."""
     notices = [said(word, after=ahead + after) for after, word in enumerate(words)]
     await ledger.record(notices[1])
     await ledger.record(notices[0])
@@ -1293,7 +1292,7 @@ async def test_stamps_that_are_hours_wrong_keep_their_order(
 
 
 async def test_words_that_come_together_count_in_their_order(ledger: Ledger) -> None:
-    """The caller's in that in which they were said, and a bundle's by its stamps."""
+    """Concurrent entries count in call order, and those of a bundle by their stamps."""
     async with anyio.create_task_group() as tasks:
         for number in (TO, OTHER):
             tasks.start_soon(ledger.opt_out, number)
@@ -1304,7 +1303,7 @@ async def test_words_that_come_together_count_in_their_order(ledger: Ledger) -> 
 
 
 async def test_the_block_list_marks_the_number(ledger: Ledger, clock: Clock) -> None:
-    """E114 is the provider's word, as good as a STOP; a later START has the last."""
+    """E114 opts a number out, and a later START opts it in."""
     await sent(ledger, "k", BLOCKED)
     assert await refused(ledger)
     clock.now += 60
@@ -1318,7 +1317,7 @@ async def test_the_block_list_marks_the_number(ledger: Ledger, clock: Clock) -> 
 async def test_the_last_word_in_time_counts_in_whichever_order_they_come(
     ledger: Ledger, clock: Clock, words: list[str]
 ) -> None:
-    """A STOP that is older than the START and comes after it opts nobody out."""
+    """Of STOP and START the later by time counts, in whichever order they come."""
     clock.now += 60
     said_last = words[-1] == "STOP"
     notices = [said(word, after=after) for after, word in enumerate(words)]
@@ -1328,7 +1327,7 @@ async def test_the_last_word_in_time_counts_in_whichever_order_they_come(
 
 
 async def test_a_campaign_unsubscribed_from_marks_the_number(ledger: Ledger) -> None:
-    """N302 marks it and N301 unmarks it."""
+    """N302 opts a number out, and N301 in."""
     for code, out in (("N302", True), ("N301", False)):
         await ledger.record(*_subscription(code))
         assert await ledger.is_opted_out(TO) is out
@@ -1348,8 +1347,8 @@ SAID = {"sent": (SENT, 1), "delivered": (DELIVERED, 3), "failed": (EXPIRED, 2), 
 
 
 @attrs.define
-class Told:
-    """What the model knows of a message."""
+class ExpectedMessage:
+    """What the model expects of a message."""
 
     state: str
     tracking_id: str | None = None
@@ -1358,17 +1357,17 @@ class Told:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A ledger against a few dicts, in which every step is spelled out without an index.
+    """A ledger against a few dicts, in which every step is written out without an index.
 
-    All times fit, so that a doubt is settled where the number has one candidate, and
-    one submission unplaced.
+    All times fit, so that a doubt is settled where the number has one candidate, and one
+    submission is unplaced.
     """
 
     kind: Kind
 
     def __init__(self) -> None:
         super().__init__()
-        self.known: dict[str, Told] = {}
+        self.known: dict[str, ExpectedMessage] = {}
         self.said: dict[str, set[str]] = {}
         self._place = tempfile.TemporaryDirectory()
         self._running = start_blocking_portal("asyncio")
@@ -1395,12 +1394,12 @@ class AnyOrder(RuleBasedStateMachine):
     def begin(self, pick: int, resend: bool) -> None:
         keys = [key for key in KEYS if key not in self._under_way()]
         key = keys[pick % len(keys)]
-        told = self.known.setdefault(key, Told("not_sent"))
+        told = self.known.setdefault(key, ExpectedMessage("not_sent"))
         answer = self._portal.call(self._begin, key, resend)
         begins = told.state == "not_sent" or (told.state == "in_doubt" and resend)
         if begins:
             assert answer is None
-            self.known[key] = Told("sending", doubted=told.state == "in_doubt")
+            self.known[key] = ExpectedMessage("sending", doubted=told.state == "in_doubt")
         else:
             assert answer is not None
             assert (answer.state, answer.tracking_id) == (self._state(told), told.tracking_id)
@@ -1472,7 +1471,7 @@ class AnyOrder(RuleBasedStateMachine):
                 candidates[0].state, candidates[0].settled_by = "accepted", "postback"
                 candidates[0].tracking_id = unmatched[0]
 
-    def _state(self, told: Told) -> str:
+    def _state(self, told: ExpectedMessage) -> str:
         words = self.said.get(told.tracking_id or "", set())
         if told.state != "accepted":
             return told.state
@@ -1482,7 +1481,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def it_is_as_the_model_says(self) -> None:
-        """Every message is there, as far as it got, with all that was said of it."""
+        """Every message has the expected state and notifications."""
         found, unplaced = self._portal.call(self._all)
         assert found == {
             key: (
@@ -1525,7 +1524,7 @@ def _when(notification: Notification) -> int:
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("name", LEDGERS)
 def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
-    """No key is begun twice while in doubt, nothing is lost, and every receipt is in its place."""
+    """After random steps the ledger equals the model."""
     machine = type("AnyOrderOf", (AnyOrder,), {"kind": LEDGERS[name]})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=12, stateful_step_count=25, deadline=None)
@@ -1536,7 +1535,7 @@ def test_anything_in_any_order_is_as_the_model_says(name: str) -> None:
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("name", LEDGERS)
 def test_every_order_and_repetition_ends_in_the_same_delivery(name: str) -> None:
-    """The response is one of those that come in any order, and may be lost as well."""
+    """A delivery is the same for any order and repetition of response and notifications."""
     numbers = count()
 
     async def delivery_after(order: list[str], response: Submission, place: Path) -> Any:

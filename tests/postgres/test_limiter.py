@@ -1,9 +1,8 @@
-"""A rate shared through PostgreSQL: in order, for all, and nothing without the database.
+"""A rate shared through PostgreSQL: in order, for all, and no start without the database.
 
-Strategy: where order and permits are held, the database's clock and ours are one
-that stands still (`frozen_rates`), and a sleeper lets it pass.  What two
-limiters, or a database that goes away, do to each other is seen in real time,
-by what must come or must not, never by how long it takes.
+Strategy: where order and permits are tested, the database's clock and ours stand still
+(`frozen_rates`), and a sleeper moves them. What two limiters, or a database that goes away, do to
+each other is seen in real time, by what must come or must not, never by how long it takes.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def rates(dsn: str) -> Iterator[FrozenRates]:
 
 
 class Sleepers:
-    """Let time pass where somebody sleeps, unless it is held."""
+    """A sleep that moves the time, unless it is held."""
 
     def __init__(self, time: Time) -> None:
         self._time = time
@@ -67,7 +66,7 @@ class Sleepers:
 async def standing_still(
     dsn: str, rates: FrozenRates, rate: float, burst: int = 1
 ) -> AsyncIterator[tuple[PostgresLimiter, Sleepers]]:
-    """Open a limiter whose time, here and there, is that of `rates`."""
+    """Open a limiter whose clock and database clock are that of `rates`."""
     sleepers = Sleepers(rates.time)
     limiter = PostgresLimiter(dsn, "promo", rate, burst, clock=rates.time, sleep=sleepers.sleep)
     database = FrozenDatabase(dsn, rates.time)
@@ -77,19 +76,19 @@ async def standing_still(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let the others run until it holds."""
+    """Let other tasks run until the condition holds."""
     with anyio.fail_after(20):
         while not holds():  # noqa: ASYNC110 - what holds has no event
             await anyio.sleep(0.001)
 
 
 async def come(limiter: PostgresLimiter, count: int) -> None:
-    """Let so many come to wait."""
+    """Start `count` waiters."""
     await until(lambda: limiter._waiting >= count)
 
 
 async def test_a_client_takes_a_shared_rate_where_it_takes_a_rate(dsn: str) -> None:
-    """A client takes it as its rate, and what it sends takes permits."""
+    """A client accepts a PostgresLimiter as `rate`."""
     transport = StubTransport(accepted)
     messages = [SMS(to=f"1555123488{n}", text="Hello") for n in range(10)]
     async with PostgresLimiter(dsn, "promo", 1000, burst=3) as limiter:
@@ -101,7 +100,7 @@ async def test_a_client_takes_a_shared_rate_where_it_takes_a_rate(dsn: str) -> N
 
 
 async def test_a_throttled_message_is_told_by_the_client(dsn: str) -> None:
-    """E113 pauses and halves the rate of all; the message goes out in a later permit."""
+    """A throttle answer pauses and halves the shared rate, and the message goes out later."""
     script: list[Answer] = [Throttled("too fast", retry_after=0.01), accepted("15551234888")]
     transport = StubTransport(lambda _to: script.pop(0))
     async with PostgresLimiter(dsn, "promo", 1000) as limiter:
@@ -119,7 +118,7 @@ def halvings(dsn: str) -> int:
 
 @pytest.mark.slow
 async def test_two_that_share_a_name_keep_one_rate(dsn: str) -> None:
-    """Together they start no more than the rate and burst in any second, and each has a share."""
+    """Two limiters of one name together keep the rate, and each gets a share."""
     starts: list[tuple[float, PostgresLimiter]] = []
 
     async def send(limiter: PostgresLimiter) -> None:
@@ -139,7 +138,7 @@ async def test_two_that_share_a_name_keep_one_rate(dsn: str) -> None:
 
 
 async def test_waiters_start_in_the_order_of_their_coming(dsn: str, rates: FrozenRates) -> None:
-    """One every 1 / rate seconds, first come first served, and nobody passes them."""
+    """Waiters start first come, first served, one every 1 / rate seconds."""
     async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         first = await limiter.wait()
         sleepers.held = True
@@ -162,7 +161,7 @@ async def test_waiters_start_in_the_order_of_their_coming(dsn: str, rates: Froze
 async def test_a_permit_that_is_due_and_nobody_waits_for_is_given_at_once(
     dsn: str, rates: FrozenRates
 ) -> None:
-    """`start_now` takes what a cancelled waiter left, once, and when it is due."""
+    """`start_now` takes a due permit that a cancelled waiter left, once."""
     async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         assert limiter.start_now() is None
         await limiter.wait()
@@ -187,7 +186,7 @@ async def test_a_permit_that_is_due_and_nobody_waits_for_is_given_at_once(
 async def test_a_cancelled_waiter_leaves_its_permit_to_the_next(
     victim: int, native: bool, anyio_backend: str, dsn: str, rates: FrozenRates
 ) -> None:
-    """No permit goes away with who is cancelled, and nobody else is held up."""
+    """A cancelled waiter's permit goes to the next one."""
     if native and anyio_backend != "asyncio":
         pytest.skip("trio has cancel scopes alone")
     starts: dict[int, float] = {}
@@ -226,7 +225,7 @@ async def test_a_cancelled_waiter_leaves_its_permit_to_the_next(
 
 
 async def test_who_is_cancelled_while_the_database_is_asked_breaks_nothing_off(dsn: str) -> None:
-    """The answer comes all the same, and its permit is there for the next."""
+    """A permit whose waiter was cancelled during the request goes to the next one."""
     async with PostgresLimiter(dsn, "promo", 1) as limiter:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
@@ -238,7 +237,7 @@ async def test_who_is_cancelled_while_the_database_is_asked_breaks_nothing_off(d
 
 
 async def test_a_throttle_answer_to_one_is_heard_by_the_other(dsn: str) -> None:
-    """Who shares the name starts nothing while the pause lasts."""
+    """A throttle answer pauses all limiters of the name."""
     async with PostgresLimiter(dsn, "promo", 1000) as other:
         async with PostgresLimiter(dsn, "promo", 1000) as limiter:
             limiter.slow_down(started=await limiter.wait(), retry_after=600)
@@ -255,7 +254,7 @@ async def test_a_throttle_answer_to_one_is_heard_by_the_other(dsn: str) -> None:
 
 
 async def test_who_is_closed_hears_of_a_throttle_answer_without_harm(dsn: str) -> None:
-    """A late answer to a message may come after closing, or before opening."""
+    """`slow_down` before opening or after closing does nothing."""
     limiter = PostgresLimiter(dsn, "promo", 1000)
     limiter.slow_down(started=0.0)
     async with limiter:
@@ -267,7 +266,7 @@ async def test_who_is_closed_hears_of_a_throttle_answer_without_harm(dsn: str) -
 async def test_nothing_starts_while_the_database_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Waiters wait, and go on when it is back; both are said once."""
+    """No message starts while the database is away; both changes are logged once."""
     with postgres.running() as server:
         async with PostgresLimiter(server.dsn(), "promo", 1000) as limiter:
             await limiter.wait()
@@ -287,7 +286,7 @@ async def test_nothing_starts_while_the_database_is_away(
 
 
 async def test_a_limiter_is_opened_and_closed_in_order(dsn: str) -> None:
-    """Before and after, it says so; opening or closing twice is as good as once."""
+    """A limiter that is not open, or closed, raises an error."""
     limiter = PostgresLimiter(dsn, "promo", 1000)
     with pytest.raises(ConfigurationError, match="is not open: use `async with`"):
         await limiter.wait()
@@ -304,7 +303,7 @@ async def test_a_limiter_is_opened_and_closed_in_order(dsn: str) -> None:
 
 
 async def test_who_waits_when_it_is_closed_is_told(dsn: str, rates: FrozenRates) -> None:
-    """Nobody waits for a permit that can no longer come."""
+    """Closing a limiter raises RuntimeError for all who wait."""
     async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         limiter.slow_down(started=0.0, retry_after=60)
         sleepers.held = True
@@ -322,7 +321,7 @@ async def test_who_waits_when_it_is_closed_is_told(dsn: str, rates: FrozenRates)
 
 
 async def test_a_handler_that_waits_in_a_thread_takes_none_from_the_limiter(dsn: str) -> None:
-    """Where all threads of the program wait for a start, as sync handlers do, one is granted."""
+    """A limiter grants starts when all threads of the program wait for one."""
     threads = anyio.to_thread.current_default_thread_limiter()
     async with PostgresLimiter(dsn, "promo", 1000) as limiter:
 
@@ -338,7 +337,7 @@ async def test_a_handler_that_waits_in_a_thread_takes_none_from_the_limiter(dsn:
 
 
 def test_a_limiter_belongs_to_one_event_loop(dsn: str) -> None:
-    """Used in another while the first has not ended, it says so."""
+    """A limiter used in a second event loop raises RuntimeError."""
     limiter = PostgresLimiter(dsn, "promo", 1000)
 
     async def wait() -> None:
@@ -365,13 +364,13 @@ def test_a_limiter_belongs_to_one_event_loop(dsn: str) -> None:
     ],
 )
 def test_what_limits_nothing_is_refused(name: str, rate: float, burst: int, wrong: str) -> None:
-    """A rate that stops everything, or nothing, is an error at once."""
+    """A bad name, rate or burst is refused."""
     with pytest.raises(ConfigurationError, match=wrong):
         PostgresLimiter("postgresql:///orders", name, rate, burst)
 
 
 async def test_where_the_database_cannot_be_reached_opening_says_so(tmp_path: object) -> None:
-    """The error names the database, and not the password."""
+    """An unreachable database is named at the opening, without its password."""
     limiter = PostgresLimiter(f"postgresql://me:s3cret@/orders?host={tmp_path}", "promo", 10)
     with pytest.raises(ConfigurationError, match=r"database orders at .* cannot be") as caught:
         await limiter.open()
@@ -382,7 +381,7 @@ async def test_where_the_database_cannot_be_reached_opening_says_so(tmp_path: ob
 async def test_without_the_tables_opening_says_how_to_make_them(
     postgres_server: postgres.Server,
 ) -> None:
-    """As a ledger does."""
+    """A database without tables is refused with the command that makes them."""
     limiter = PostgresLimiter(postgres_server.dsn("template1"), "promo", 10)
     with pytest.raises(ConfigurationError, match="skycore cluster migrate"):
         await limiter.open()

@@ -1,4 +1,4 @@
-"""A rule of the caller's for texts that are not surely STOP, in every ledger."""
+"""A caller's opt-out rule for texts that are not clearly STOP, in every ledger."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Open = Callable[..., BaseLedger]
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Return what makes a ledger; of the durable ones, the same each time."""
+    """Return a function that makes a ledger; a durable one is the same each time."""
     if request.param == "memory":
         return lambda **settings: MemoryLedger(clock=Clock(), **settings)
     if request.param == "sqlite":
@@ -48,7 +48,7 @@ def decides(answers: dict[str, Any]) -> Callable[[InboundSMS], bool | None]:
 
 
 @pytest.fixture
-async def told(make: Open) -> AsyncIterator[BaseLedger]:
+async def ledger_with_rule(make: Open) -> AsyncIterator[BaseLedger]:
     """Open a ledger whose rule knows a few texts."""
     rule = decides({"basta ya": True, "stop it": True, "STOP 12345": False, "STOP": False})
     async with make(opt_out_rule=rule) as ledger:
@@ -60,27 +60,27 @@ async def texts(ledger: BaseLedger) -> list[str]:
 
 
 @pytest.mark.slow
-async def test_a_rule_decides_what_is_not_surely_stop(told: BaseLedger) -> None:
-    """It opts out where the words do not, and ends what is unclear; the rest is as without it."""
+async def test_a_rule_decides_what_is_not_surely_stop(ledger_with_rule: BaseLedger) -> None:
+    """The rule decides texts that are not clearly STOP or START."""
     given = ("basta ya", "stop it", "STOP 12345", "STOP", "CANCEL my visit")
     for number, text in enumerate(given):
-        await told.record(said(text, from_=f"{TO[:-1]}{number}"))
-    out = [await told.is_opted_out(f"{TO[:-1]}{number}") for number in range(5)]
+        await ledger_with_rule.record(said(text, from_=f"{TO[:-1]}{number}"))
+    out = [await ledger_with_rule.is_opted_out(f"{TO[:-1]}{number}") for number in range(5)]
     assert out == [True, True, False, True, False]
-    assert await texts(told) == ["CANCEL my visit"]
+    assert await texts(ledger_with_rule) == ["CANCEL my visit"]
 
 
-async def test_a_rule_that_finds_no_opt_out_takes_none_back(told: BaseLedger) -> None:
-    """Whoever has opted out is out, whatever is said of a later text."""
-    await told.opt_out(TO)
-    await told.record(said("STOP 12345", after=-5), said("STOP 12345"))
-    assert await told.is_opted_out(TO)
+async def test_a_rule_that_finds_no_opt_out_takes_none_back(ledger_with_rule: BaseLedger) -> None:
+    """A rule that finds no opt-out does not undo an earlier one."""
+    await ledger_with_rule.opt_out(TO)
+    await ledger_with_rule.record(said("STOP 12345", after=-5), said("STOP 12345"))
+    assert await ledger_with_rule.is_opted_out(TO)
 
 
 async def test_what_a_rule_raises_costs_no_postback(
     make: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The words decide then, and the log says so without the text."""
+    """If the rule raises, the keywords decide, and the log names the error alone."""
     caplog.set_level(logging.ERROR, logger="skycore_async")
     rule = decides({"stop it": KeyError("stop it"), "STOP": KeyError("never asked")})
     async with make(opt_out_rule=rule) as ledger:
@@ -93,30 +93,30 @@ async def test_what_a_rule_raises_costs_no_postback(
 
 
 def yields(_text: object) -> Iterator[bool | None]:
-    """Say nothing before somebody iterates, which nobody does."""
+    """Return an iterator that nobody iterates."""
     yield False
 
 
 async def yields_later(_text: object) -> AsyncIterator[bool | None]:
-    """Do the same."""
+    """Return an async iterator that nobody iterates."""
     yield False
 
 
 class Yields:
-    """Do the same, as an object that can be called."""
+    """A callable object that returns such an iterator."""
 
     def __call__(self, _text: InboundSMS) -> Iterator[bool | None]:
         yield False
 
 
 async def test_a_rule_that_is_a_coroutine_function_or_has_yield_is_refused(make: Open) -> None:
-    """What it returns is never False: whoever wrote anything would have been opted out."""
+    """A rule that is a coroutine or generator function is refused."""
 
     async def rule(_text: InboundSMS) -> bool | None:
         raise AssertionError
 
     class Asked:
-        """One that can be called, as a function can."""
+        """A callable object as rule."""
 
         async def __call__(self, text: InboundSMS) -> bool | None:
             return await rule(text)
@@ -128,7 +128,7 @@ async def test_a_rule_that_is_a_coroutine_function_or_has_yield_is_refused(make:
 
 
 class Thought:
-    """What a library has in place of a bool, or what is none."""
+    """A value whose truth cannot be told, as some libraries have."""
 
     def __init__(self, is_so: bool | None) -> None:
         self._is_so = is_so
@@ -142,7 +142,7 @@ class Thought:
 async def test_what_a_rule_returns_besides_opts_nobody_out_by_accident(
     make: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A coroutine or generator, and what is neither true nor false, leave it to the words."""
+    """If the rule returns no bool or None, the keywords decide."""
 
     async def thought() -> bool:
         raise AssertionError
@@ -170,7 +170,7 @@ async def test_what_a_rule_returns_besides_opts_nobody_out_by_accident(
 
 
 async def test_what_a_rule_decided_holds_where_there_is_none(make: Open) -> None:
-    """After a restart, and in another process, what it decided is kept."""
+    """A rule's decision is kept after a restart without the rule."""
     async with make(opt_out_rule=decides({"stop it": False, "basta ya": True})) as ledger:
         if isinstance(ledger, MemoryLedger):
             pytest.skip("it forgets with its process")
@@ -182,7 +182,7 @@ async def test_what_a_rule_decided_holds_where_there_is_none(make: Open) -> None
 
 
 async def test_a_stop_that_was_not_read_as_one_is_a_candidate(tmp_path: Path) -> None:
-    """What an earlier version took for nothing is for a person to decide."""
+    """A STOP text that an earlier version ignored is listed as unclear."""
     async with SQLiteLedger(tmp_path / "a.db", clock=Clock()) as ledger:
         await ledger.record(said("Please stop texting me"))
     with closing(sqlite3.connect(tmp_path / "a.db")) as file:

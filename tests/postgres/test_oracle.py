@@ -1,8 +1,8 @@
-"""No postback settles a doubt wrongly: any ledger against one who knows whose each submission is.
+"""No postback settles a doubt wrongly: each ledger against a provider that knows the truth.
 
-Strategy: a provider that takes messages, loses answers, and posts receipts late, twice and
-with wrong times; a program that sends again what is in doubt, and crashes.  The provider
-knows which message each tracking id is of.  Chance chooses, and the clock is made by hand.
+Strategy: a provider that takes messages, loses answers, and posts receipts late, twice and with
+wrong times; a program that sends again what is in doubt, and crashes. The provider knows which
+message each tracking id is of. Chance chooses, and the clock is made by hand.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ DEAD = "UPDATE skycore.sessions SET alive_until = '-infinity'"
 
 @attrs.define
 class Provider:
-    """What it took: whose each tracking id is, and to which number."""
+    """The provider's record of each tracking id's message and number."""
 
     messages: dict[str, str] = attrs.Factory(dict)
     at: dict[str, float] = attrs.Factory(dict)
@@ -159,7 +159,7 @@ class World:
         self.executor.forget()
 
     def settled(self) -> int:
-        """Return how many doubts were settled; none of them wrongly, and no receipt misplaced."""
+        """Return how many doubts were settled, and check that each was settled rightly."""
         deliveries: list[Delivery] = list(self.store.deliveries(None, 0).rows)
         for delivery in deliveries:
             ids = {delivery.tracking_id, *(each.tracking_id for each in delivery.events)} - {None}  # type: ignore[union-attr] # pyright: ignore[reportAttributeAccessIssue]
@@ -185,7 +185,7 @@ def in_postgres(dsn: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def shared_dsn() -> Iterator[str]:
-    """Return the way to a database for all runs, each of which rolls back."""
+    """Return the DSN of a database for all runs, each of which rolls back."""
     server = postgres.shared()
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE oracle")
@@ -199,7 +199,7 @@ def shared_dsn() -> Iterator[str]:
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["memory", "small memory", "sqlite", "postgres"])
 def test_no_doubt_is_settled_by_the_receipt_of_another(kind: str, shared_dsn: str) -> None:
-    """Sent again or not, late or early, on whichever clock, in whichever spelling of a number."""
+    """In random histories no doubt is settled by another message's receipt."""
     settled = 0
     for seed in range(25 if kind == "postgres" else 60):
         if kind == "postgres":

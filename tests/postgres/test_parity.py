@@ -1,9 +1,8 @@
 """The same histories leave the same rows in memory, in SQLite and in PostgreSQL.
 
-Strategy: random commands in random groups, each run as one transaction over every
-store by the same executor.  Then the tables are read, ids and what is
-PostgreSQL's alone left out, and compared.  A statement that repeats a rule is held to it over
-rows in every state, too.
+Strategy: random commands in random groups, each run as one transaction over every store by the
+same executor. Then the tables are compared, without ids and what is PostgreSQL's alone. A
+statement that repeats a rule is compared with the rule over rows in every state.
 """
 
 from __future__ import annotations
@@ -98,8 +97,8 @@ HAS_TURN = "turn IS NOT NULL"  # the order of turns is the same, and they are no
 
 
 @attrs.frozen
-class Told(LedgerCommand[frozenset[str]]):
-    """What a report tells of a key that is in doubt, or of one that was so and is not."""
+class ReportDecision(LedgerCommand[frozenset[str]]):
+    """A report's decision about a key that is or was in doubt."""
 
     key: str
     history_id: str | None
@@ -108,7 +107,7 @@ class Told(LedgerCommand[frozenset[str]]):
 
 @attrs.frozen
 class PruneAll(StoreCommand[object]):
-    """Prune all that may be, and say how much there was."""
+    """Prune all that may be pruned, and return how much that was."""
 
     def run(self, store: LedgerStore, now: float) -> object:
         before = BeginPruning(older_than=-40).run(store, now).before
@@ -123,7 +122,7 @@ class PruneAll(StoreCommand[object]):
 
 @attrs.frozen
 class ListDoubtKeys(Query[object]):
-    """What of the values that a report is held against is the same in every store."""
+    """List the values that reports are compared with, which every store has alike."""
 
     def answer(self, store: LedgerReader) -> object:
         doubts = [(each.record.key, each.record.text_digest) for each in store.doubts(0).rows]
@@ -139,7 +138,7 @@ class ListDoubtKeys(Query[object]):
 
 @attrs.frozen
 class ListCounted(Query[object]):
-    """What a list and a report are made of, in some order that is the same in every store."""
+    """List rows and counts as a report does, in an order that every store has alike."""
 
     def answer(self, store: LedgerReader) -> object:
         page = CountMessages(step=60, after=0).answer(store)
@@ -148,8 +147,8 @@ class ListCounted(Query[object]):
         return [sorted(part, key=repr) for part in parts]
 
 
-def told(command: Told, store: Any) -> LedgerCommand[Any]:
-    """Return the command that tells it, of the message as it is in this store."""
+def decision_command(command: ReportDecision, store: Any) -> LedgerCommand[Any]:
+    """Return the command that applies the decision to the message in this store."""
     record = store.messages([command.key]).get(command.key)
     if record is None:
         return SettleByReport(decisions=())
@@ -222,7 +221,7 @@ COMMANDS = st.one_of(
         st.sampled_from((None, None, "H1", "H2")),
     ),
     st.builds(
-        Told,
+        ReportDecision,
         KEYS,
         st.sampled_from((None, None, "H1", "H2")),
         st.sampled_from((False, False, False, True)),
@@ -251,7 +250,7 @@ COMMANDS = st.one_of(
 
 
 class CheckedExecutor(CommandExecutor):
-    """One that holds what is asked at a low price to what `match_doubts` says."""
+    """An executor that compares cheap checks with what `match_doubts` says."""
 
     def _settle(self) -> None:
         for each in set(map(ending, self._unsettled)):
@@ -261,7 +260,7 @@ class CheckedExecutor(CommandExecutor):
 
 @contextmanager
 def in_sqlite(make: Callable[[Any], SQLiteStore]) -> Iterator[tuple[SQLiteStore, Any, str]]:
-    """Open a store over tables of its own in SQLite."""
+    """Open a store over new tables in SQLite."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, 0)
         yield make(connection), connection, ""
@@ -269,10 +268,9 @@ def in_sqlite(make: Callable[[Any], SQLiteStore]) -> Iterator[tuple[SQLiteStore,
 
 @contextmanager
 def in_postgres(dsn: str) -> Iterator[tuple[PostgresStore, Any, str]]:
-    """Open a store over the tables in PostgreSQL, and leave them empty.
+    """Open a store over empty tables in PostgreSQL.
 
-    Its ids begin at 1, as in SQLite, and the session is alive that sends: what is under way is
-    found by that.
+    Its ids begin at 1, as in SQLite, and its session is alive.
     """
     with psycopg.connect(dsn) as connection:
         connection.execute("ALTER TABLE skycore.messages ALTER id RESTART")
@@ -285,7 +283,7 @@ def in_postgres(dsn: str) -> Iterator[tuple[PostgresStore, Any, str]]:
 
 
 def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Read the tables, with the keys of messages in place of their ids."""
+    """Read the tables, with keys of messages in place of their ids."""
     columns = {
         "messages": MESSAGE.listed.replace("doubted", "coalesce(doubted, false)")
         + f", {HAS_TURN}",
@@ -309,12 +307,12 @@ def rows(connection: Any, schema: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def kept(connection: Any) -> list[tuple[Any, ...]]:
-    """Return the counts that are kept of messages, of which there are some."""
+    """Return the stored counts of messages."""
     return sorted(connection.execute("SELECT * FROM counts WHERE messages <> 0"))
 
 
 def recounted(connection: Any) -> list[tuple[Any, ...]]:
-    """Count the messages again."""
+    """Count the messages afresh."""
     return sorted(
         connection.execute(f"SELECT {KIND}, count(*) FROM messages GROUP BY 1, 2, 3, 4")  # noqa: S608
     )
@@ -323,7 +321,7 @@ def recounted(connection: Any) -> list[tuple[Any, ...]]:
 def with_attempts(
     commands: Sequence[Command], connection: Any, count: Iterator[int]
 ) -> list[Command]:
-    """Name the attempts as a ledger in PostgreSQL does: each begun one is new, and known by it."""
+    """Give each begun attempt a new number, as a PostgreSQL ledger does."""
     known = {
         key: Attempt(session=session, number=number)
         for key, session, number in connection.execute(
@@ -343,12 +341,12 @@ def with_attempts(
 
 
 def one_a_key(commands: Sequence[Command]) -> list[Command]:
-    """Leave out what nobody can ask at once: to begin and end one message."""
+    """Leave out groups that begin and end one message at once."""
     kept: list[Command] = []
     seen: set[str] = set()
     for command in commands:
         key = command.intent.key if isinstance(command, Begin) else None
-        key = command.key if isinstance(command, Finish | Told) else key
+        key = command.key if isinstance(command, Finish | ReportDecision) else key
         if key is None or key not in seen:
             kept.append(command)
         seen |= {key} if key else set()
@@ -357,7 +355,7 @@ def one_a_key(commands: Sequence[Command]) -> list[Command]:
 
 @pytest.fixture(scope="module")
 def shared_dsn() -> Iterator[str]:
-    """Return the way to a database for all histories, each of which rolls back."""
+    """Return the DSN of a database for all histories, each of which rolls back."""
     server = postgres.shared()
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE parity")
@@ -368,7 +366,7 @@ def shared_dsn() -> Iterator[str]:
 
 
 def comparable(result: object) -> object:
-    """Return what a command gave, where an error that is in it equals one that says the same."""
+    """Return a command's result in a form in which equal errors compare equal."""
     if not isinstance(result, dict):
         return result
     found = cast("dict[str, object]", result)
@@ -384,7 +382,7 @@ def comparable(result: object) -> object:
 def test_the_same_history_leaves_the_same_rows(
     shared_dsn: str, size: int, commands: Sequence[Command]
 ) -> None:
-    """In memory, SQLite and PostgreSQL, whether commands come alone or in groups."""
+    """A history leaves the same rows in memory, SQLite and PostgreSQL, grouped or not."""
     with ExitStack() as opened:
         stores: list[tuple[Any, Any, str]] = [
             opened.enter_context(in_sqlite(SQLiteStore)),
@@ -404,7 +402,9 @@ def test_the_same_history_leaves_the_same_rows(
             ):
                 named = with_attempts(some, connection, numbers) if schema else some
                 named = [
-                    told(each, executor_store) if isinstance(each, Told) else each
+                    decision_command(each, executor_store)
+                    if isinstance(each, ReportDecision)
+                    else each
                     for each in named
                 ]
                 group = [PendingCommand(command) for command in named]
@@ -466,7 +466,7 @@ SAMPLES: dict[str, Any] = {
 
 
 def filled(columns: Columns[Any], value: Any, **but: Any) -> Any:
-    """Return a value that has all that these columns keep; the plain id it finds by itself."""
+    """Return a submission with a value in each of these columns."""
     types = dict(zip(columns.fields, columns.types, strict=True))
     given = {name: SAMPLES[of] for name, of in types.items() if name not in {*but, "plain_id"}}
     return attrs.evolve(value, **given, **but)
@@ -476,7 +476,7 @@ def filled(columns: Columns[Any], value: Any, **but: Any) -> Any:
 def test_what_a_message_is_begun_with_and_what_its_outcome_writes_is_kept(
     shared_dsn: str, database: str
 ) -> None:
-    """By its name: of what is new, of what is begun again, and of an outcome of either kind."""
+    """Every field of an intent and of an outcome is stored."""
     again: dict[str, Any] = {"to": OTHER, "from_": None, "started_at": NOON + 8, "tags": ()}
     steps: list[tuple[SendIntent, Submission]] = [
         (
@@ -505,7 +505,7 @@ def test_what_a_message_is_begun_with_and_what_its_outcome_writes_is_kept(
 
 
 def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str) -> None:
-    """`finish_usual` over a message of each kind; those of another attempt in PostgreSQL alone."""
+    """`finish_usual` writes what `rules.finish` says, for a message in each state."""
     outcomes: list[Callable[[str], Submission]] = [
         accepted,
         lambda name: attrs.evolve(accepted(name), code="N1", info="odd", http_status=202),
@@ -539,7 +539,7 @@ def test_an_outcome_that_is_written_unread_is_what_the_rule_says(shared_dsn: str
 
 
 def is_to_send(record: MessageRecord, began: float | None = None) -> bool:
-    """Return whether a message would be begun by the rules, or is under way.
+    """Return whether the rules would begin a message, or it is under way.
 
     `began` is when the attempt in doubt began that may be sent once more.
     """
@@ -555,7 +555,7 @@ def is_to_send(record: MessageRecord, began: float | None = None) -> bool:
 
 
 def may_have_gone_out(record: MessageRecord) -> bool:
-    """Return whether the rules keep a message from having other content."""
+    """Return whether the rules refuse other content for a message."""
     try:
         rules.look_up(record, intent(record.key, b"two"), resend_in_doubt=False)
     except KeyConflict:
@@ -564,7 +564,7 @@ def may_have_gone_out(record: MessageRecord) -> bool:
 
 
 def test_what_a_campaign_asks_of_messages_is_what_the_rules_say(shared_dsn: str) -> None:
-    """May it have gone out, is it still to be sent: of a message of each kind, and of none."""
+    """A campaign's statements about messages agree with the rules, in each state."""
     with in_postgres(shared_dsn) as (store, connection, schema):
         keys = insert(connection, schema, KINDS)
         for key, record in store.messages(keys).items():
@@ -592,7 +592,7 @@ def test_what_a_campaign_asks_of_messages_is_what_the_rules_say(shared_dsn: str)
 
 
 def test_what_a_campaign_asks_of_its_chunks_is_what_the_rules_say(shared_dsn: str) -> None:
-    """Which numbers are still to be sent to, which keys are known: of each kind, and of none."""
+    """A campaign's statements about chunks agree with the rules, in each state."""
     with in_postgres(shared_dsn) as (store, connection, schema):
         keys = insert(connection, schema, KINDS)
         records = store.messages(keys)
@@ -610,7 +610,7 @@ def test_what_a_campaign_asks_of_its_chunks_is_what_the_rules_say(shared_dsn: st
 
 
 def test_what_nobody_sends_any_more_is_in_doubt_by_each_statement(shared_dsn: str) -> None:
-    """In a file that is opened, of a session that has expired, and of a chunk that is taken."""
+    """All statements that put messages in doubt do so alike."""
     kinds = [each for each in KINDS if each[-1] == 1]
 
     def interrupted(opened: Any, *, of_chunk: bool = False) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""A pooler in between: one that keeps sessions is fine, another is refused when it is met."""
+"""A connection pooler: one of sessions works, one of transactions is refused."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ REFUSED = (
 
 @pytest.mark.parametrize(("size", "lag"), [(1, 0), (5, 0), (5, 0.01)])
 async def test_a_pooler_of_transactions_is_refused(dsn: str, size: int, lag: float) -> None:
-    """The ledger and the limiter say so as they are opened, whatever the pooler has free.
+    """A pooler of transactions is refused when a ledger or limiter is opened.
 
-    Also where it has a session back a little later than its client has the answer.
+    It is refused even if it gets a session back a little after the answer.
     """
     with pooler(dsn, keeps_sessions=False, size=size, lag=lag) as through:
         with pytest.raises(LedgerError, match=REFUSED):
@@ -40,7 +40,7 @@ async def test_a_pooler_of_transactions_is_refused(dsn: str, size: int, lag: flo
 
 
 def test_commands_that_write_say_so(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`skycore worker` and `skycore cluster` end with one line, and no traceback."""
+    """`worker` and `cluster` behind a transaction pooler end with a one-line error."""
     monkeypatch.setenv("SKYCORE_API_KEY", "a key")
     with pooler(dsn, keeps_sessions=False) as through:
         for arguments in (
@@ -55,7 +55,7 @@ def test_commands_that_write_say_so(dsn: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_what_only_reads_works_through_any_pooler(dsn: str) -> None:
-    """A look needs no session: nothing is set, and nothing prepared."""
+    """Read-only views work through a pooler of transactions."""
     async with PostgresLedger(dsn) as ledger:
         await ledger.begin(intent("k"))
         await ledger.finish("k", accepted())
@@ -72,7 +72,7 @@ async def test_what_only_reads_works_through_any_pooler(dsn: str) -> None:
 async def test_a_pooler_of_sessions_is_fine(
     dsn: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    """Sessions are kept apart, or there is no second one to compare with."""
+    """A ledger works through a pooler of sessions."""
     monkeypatch.setattr(pooler_check, "_WAIT", 0.05)
     with pooler(dsn, keeps_sessions=True, size=size) as through:
         async with PostgresLedger(through) as ledger:
@@ -84,9 +84,9 @@ async def test_a_pooler_of_sessions_is_fine(
 async def test_what_others_left_in_a_session_is_discarded(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pooler that cleans nothing gives out what was prepared, set and locked before.
+    """What other clients of a pooler left in a session is discarded.
 
-    A statement of that name could not be prepared, and no outcome be written with it.
+    A statement prepared under the same name would keep outcomes from being recorded.
     """
     monkeypatch.setattr(pooler_check, "_WAIT", 0.05)
     with pooler(dsn, keeps_sessions=True, size=1, patience=0, is_reset=False) as through:
@@ -104,7 +104,7 @@ async def test_what_others_left_in_a_session_is_discarded(
 
 
 async def test_the_encoding_that_a_session_goes_back_to_is_not_spoken(dsn: str) -> None:
-    """With what others left, the encoding of the connection is discarded as well."""
+    """UTF-8 is used even if discarding the session sets another encoding."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("ALTER DATABASE postgres SET client_encoding = 'LATIN1'")
         try:
@@ -117,7 +117,7 @@ async def test_the_encoding_that_a_session_goes_back_to_is_not_spoken(dsn: str) 
 
 
 def test_a_connection_of_its_own_is_compared_with_no_other(dsn: str) -> None:
-    """Without a pooler the server itself says who serves it, and no second connection is made."""
+    """A direct connection is recognized without a second connection."""
 
     def connect() -> psycopg.Connection[Any]:
         raise AssertionError
@@ -127,7 +127,7 @@ def test_a_connection_of_its_own_is_compared_with_no_other(dsn: str) -> None:
 
 
 def test_where_no_second_connection_can_be_had_nothing_is_proven(dsn: str) -> None:
-    """A pooler that takes nobody else, or loses it, is not refused for that."""
+    """A pooler is not refused if no second connection can be made."""
 
     def refused() -> psycopg.Connection[Any]:
         raise psycopg.OperationalError("no more connections allowed")
@@ -147,7 +147,7 @@ def test_where_no_second_connection_can_be_had_nothing_is_proven(dsn: str) -> No
 
 
 async def test_what_resets_the_session_loses_nothing_that_was_committed(dsn: str) -> None:
-    """`synchronous_commit` is read back with each sign of life, and the connection made anew."""
+    """A connection whose `synchronous_commit` was changed is replaced at the next renewal."""
     async with PostgresLedger(dsn) as ledger:
         before = ledger._connection
         assert before is not None
@@ -171,7 +171,7 @@ async def test_what_resets_the_session_loses_nothing_that_was_committed(dsn: str
     ],
 )
 def test_what_is_on_no_disk_is_not_durable(found: tuple[str] | None, is_durable: bool) -> None:
-    """What is on no disk, or not on that of a synchronous standby, is not."""
+    """A `synchronous_commit` that does not reach a standby's disk is refused."""
     if is_durable:
         check_durable(found)
         return

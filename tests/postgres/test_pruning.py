@@ -1,6 +1,6 @@
-"""What is kept of messages that are pruned, and what comes for them later, in every ledger.
+"""What pruning keeps of messages, and how later postbacks are handled, in every ledger.
 
-Strategy: a ledger whose clock stands still at noon, which is then put forward by half a year.
+Strategy: a ledger whose clock stands still at noon, and is then moved by half a year.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def ledger(
 
 
 async def pruned(ledger: BaseLedger, clock: Clock) -> Pruned:
-    """Let half a year go by, and prune what is that old."""
+    """Move the clock by half a year, and prune what is that old."""
     clock.now = NOON + LATER
     return await ledger.prune(older_than=AGE)
 
@@ -89,7 +89,7 @@ async def pruned(ledger: BaseLedger, clock: Clock) -> Pruned:
 async def test_what_was_sent_is_not_sent_again_once_it_is_pruned(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """Its key returns that it was, with the same content, and other content is a conflict."""
+    """A pruned key still returns its outcome, and other content is still a conflict."""
     await sent(ledger, "k", accepted())
     await ledger.record(notice(DELIVERED))
     assert await pruned(ledger, clock) == Pruned(messages=1, notifications=1, in_doubt=0)
@@ -110,7 +110,7 @@ async def test_what_was_sent_is_not_sent_again_once_it_is_pruned(
 async def test_a_pruned_message_has_no_number_and_no_text(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """Its state, its time and whose it was stay; it is found by its key and its tracking id."""
+    """A pruned message keeps state and time, but no number or text."""
     await sent(ledger, "k", accepted())
     await ledger.record(notice(EXPIRED, history_id="H"))
     before = await ledger.delivery(key="k")
@@ -133,7 +133,7 @@ async def test_a_pruned_message_has_no_number_and_no_text(
 
 
 async def test_a_ledger_counts_what_it_counted_before(ledger: BaseLedger, clock: Clock) -> None:
-    """Pruned messages count in their states, and notifications without a message no more."""
+    """Pruned messages still count in the summary; pruned unplaced notifications do not."""
     await sent(ledger, "a", accepted("A"))
     await sent(ledger, "b", accepted("B"))
     await sent(ledger, "c", REJECTED)
@@ -147,7 +147,7 @@ async def test_a_ledger_counts_what_it_counted_before(ledger: BaseLedger, clock:
 
 
 async def test_what_is_in_doubt_or_under_way_is_kept(ledger: BaseLedger, clock: Clock) -> None:
-    """However old it is, with its number; and so is what is not old."""
+    """Messages in doubt, under way or too young are not pruned."""
     await sent(ledger, "doubt", DOUBT)
     await ledger.begin(intent("under way"))
     await ledger.begin(attrs.evolve(intent("young"), started_at=NOON + 10))
@@ -164,7 +164,7 @@ async def test_what_is_in_doubt_or_under_way_is_kept(ledger: BaseLedger, clock: 
 
 
 async def test_pruning_again_changes_nothing(ledger: BaseLedger, clock: Clock) -> None:
-    """What is left is as it was, and its names are not named again."""
+    """Pruning a second time changes nothing."""
     await sent(ledger, "k", accepted())
     assert (await pruned(ledger, clock)).messages == 1
     assert (await pruned(ledger, clock)).messages == 0
@@ -174,7 +174,7 @@ async def test_pruning_again_changes_nothing(ledger: BaseLedger, clock: Clock) -
 async def test_what_was_not_sent_may_be_sent_under_its_key(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """Whatever was pruned of it: it has its key, its number and its outcome from then on."""
+    """A pruned message that was not sent may be sent under its key."""
     await sent(ledger, "k", NOT_SENT)
     await sent(ledger, "mended", REJECTED)
     await pruned(ledger, clock)
@@ -195,7 +195,7 @@ async def test_what_was_not_sent_may_be_sent_under_its_key(
 async def test_a_digest_of_the_first_version_is_told_apart_too(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """A message of that version is known again by what it was made of."""
+    """A pruned message of version 1 is known by its content."""
     message = SMS(to=TO, text="Hello", from_="60856")
     fields = (TO, "Hello", "60856", None, None, None, None)
     first = version_1_digests._digest(repr(fields))
@@ -212,7 +212,7 @@ async def test_a_digest_of_the_first_version_is_told_apart_too(
 async def test_a_late_receipt_of_a_pruned_message_is_dropped(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """It settles no other message's doubt, and brings no number back; others are recorded."""
+    """A late receipt of a pruned message is dropped, and settles no doubt."""
     await sent(ledger, "k", accepted())
     await ledger.record(notice(SENT, "unmatched", to=OTHER))
     await pruned(ledger, clock)
@@ -235,7 +235,7 @@ async def test_a_late_receipt_of_a_pruned_message_is_dropped(
 async def test_a_receipt_may_be_of_a_pruned_message_that_was_sent_again_after_doubt(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """One whose tracking id nobody knows: the last digits of its number leave others in doubt."""
+    """A pruned resent message keeps doubts of its number from being settled by receipts."""
     await sent(ledger, "k", DOUBT)
     assert await ledger.begin(intent(), resend_in_doubt=True) is None
     await ledger.finish("k", accepted())
@@ -252,7 +252,7 @@ async def test_a_receipt_may_be_of_a_pruned_message_that_was_sent_again_after_do
 async def test_texts_and_what_is_unmatched_go_and_who_opted_out_stays(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """As far as they are as old; of a submission that something came for since, all stays."""
+    """Old texts and unplaced notifications are pruned, and opt-outs are kept."""
     await ledger.record(said("STOP"), said("Hello"), notice(SENT, "old"), notice(SENT, "young"))
     clock.now = NOON + 10
     await ledger.record(said("Bye", after=10), notice(DELIVERED, "young", after=10))
@@ -265,7 +265,7 @@ async def test_texts_and_what_is_unmatched_go_and_who_opted_out_stays(
 async def test_doubts_of_the_time_that_is_forgotten_are_settled_no_more(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """What would tell them apart is gone; what was pruned is no witness for a report."""
+    """Pruned messages are no witnesses, and their time is known to be incomplete."""
     await sent(ledger, "k", accepted())
     await sent(ledger, "doubt", DOUBT)
     assert await ledger.run(ForgottenUntil()) == 0
@@ -278,7 +278,7 @@ async def test_doubts_of_the_time_that_is_forgotten_are_settled_no_more(
 
 
 async def test_what_may_be_pruned_is_counted_before(ledger: BaseLedger, clock: Clock) -> None:
-    """Messages with what came for them, and what has no message; none of it is changed."""
+    """What can be pruned is counted without being changed."""
     await sent(ledger, "k", accepted())
     await sent(ledger, "doubt", DOUBT)
     await ledger.record(
@@ -301,7 +301,7 @@ async def test_what_may_be_pruned_is_counted_before(ledger: BaseLedger, clock: C
 async def test_a_tracking_id_that_two_messages_have_is_the_last_ones(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """Its notifications stay until that last message is pruned, and then go with it."""
+    """Notifications of an id that two messages share are pruned with the last one."""
     await sent(ledger, "old", accepted())
     await ledger.begin(attrs.evolve(intent("young"), started_at=NOON + 10))
     await ledger.finish("young", accepted())
@@ -315,7 +315,7 @@ async def test_a_tracking_id_that_two_messages_have_is_the_last_ones(
 async def test_many_messages_are_pruned_a_part_at_a_time(
     ledger: BaseLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many ids a part has."""
+    """Many messages are pruned in parts."""
     monkeypatch.setattr("skycore_async.ledger.prune_commands._AT_ONCE", 2)
     monkeypatch.setattr("skycore_async.ledger.prune_commands.SPAN", 2)
     for number in range(5):
@@ -329,7 +329,7 @@ async def test_many_messages_are_pruned_a_part_at_a_time(
 
 
 async def test_nothing_is_pruned_while_receipts_come(ledger: BaseLedger) -> None:
-    """An age of less than a week is refused."""
+    """An `older_than` below a week is refused."""
     with pytest.raises(ConfigurationError, match="less than 7 days"):
         await ledger.prune(older_than=timedelta(days=6))
 
@@ -337,7 +337,7 @@ async def test_nothing_is_pruned_while_receipts_come(ledger: BaseLedger) -> None
 async def test_a_tracking_id_that_is_given_again_is_pruned_again(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """The message that has it then gets its receipts, and is pruned as any other."""
+    """A tracking id that is given again after pruning works, and is pruned again."""
     await sent(ledger, "k", accepted())
     await pruned(ledger, clock)
     await ledger.begin(attrs.evolve(intent("again"), started_at=clock.now))
@@ -353,7 +353,7 @@ async def test_a_tracking_id_that_is_given_again_is_pruned_again(
 async def test_no_doubt_is_kept_open_for_what_was_never_there(
     ledger: BaseLedger, clock: Clock
 ) -> None:
-    """It is the last message that was pruned that counts, and no clock that was ahead."""
+    """The time that counts as incomplete ends with the last pruned message."""
     clock.now = NOON - 9
     await ledger.record(notice(DELIVERED, "unmatched"))
     clock.now = NOON
@@ -366,7 +366,7 @@ async def test_no_doubt_is_kept_open_for_what_was_never_there(
 
 
 async def test_what_two_prune_at_once_is_noted(ledger: BaseLedger, clock: Clock) -> None:
-    """Whoever ends first notes nothing from which what the other still prunes is left out."""
+    """Two concurrent prunings record the time of both."""
     await ledger.begin(intent())
     clock.now = NOON + LATER
     begun = await ledger.run(BeginPruning(older_than=4))
@@ -381,6 +381,6 @@ async def test_what_two_prune_at_once_is_noted(ledger: BaseLedger, clock: Clock)
 
 
 async def test_what_is_unmatched_is_as_old_as_it_came(ledger: BaseLedger, clock: Clock) -> None:
-    """Whatever time it bears: one of the future would stay for as long."""
+    """An unplaced notification has the age of its receipt, not of its stamp."""
     await ledger.record(notice(DELIVERED, "unmatched", after=20 * LATER))
     assert (await pruned(ledger, clock)).notifications == 1

@@ -1,4 +1,4 @@
-"""PostgreSQL that is pruned while others write to it, and the campaigns that it holds."""
+"""PostgreSQL pruned while others write, and with campaigns."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def other(dsn: str) -> Iterator[Connection]:
 
 
 def executed(connection: Connection, command: LedgerCommand[Any]) -> Any:
-    """Run a command as a ledger does, in the transaction that there is or one of its own."""
+    """Run a command in the current transaction, or in its own."""
     store = PostgresStore(connection)
     pending = PendingCommand(command)
     with connection.transaction():
@@ -74,7 +74,7 @@ def executed(connection: Connection, command: LedgerCommand[Any]) -> Any:
 
 
 def pruned_messages(connection: Connection) -> int:
-    """Prune all messages, part after part, and return how many these were."""
+    """Prune all messages part by part, and return their number."""
     messages, after = 0, cast("int | None", 0)
     while after is not None:
         part = executed(connection, PruneMessages(before=BEFORE, after=after))
@@ -83,7 +83,7 @@ def pruned_messages(connection: Connection) -> int:
 
 
 def kept(dsn: str, do: Callable[[BaseLedger], Any], clock: Clock | None = None) -> Any:
-    """Open the ledger, and do something with it."""
+    """Open the ledger, run a function on it and return its result."""
 
     async def run() -> Any:
         async with PostgresLedger(dsn, clock=clock or Clock()) as ledger:
@@ -108,7 +108,7 @@ def begun(dsn: str) -> Connection:
 def in_a_thread(
     do: Callable[[], Any], connection: Connection
 ) -> tuple[threading.Thread, list[Any]]:
-    """Begin something that waits for a transaction, and return when it waits."""
+    """Start a function in a thread, and return once it waits for a transaction."""
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(do()))
     thread.start()
@@ -119,7 +119,7 @@ def in_a_thread(
 
 
 def test_a_name_is_the_same_in_the_database(connection: Connection) -> None:
-    """Whatever the characters."""
+    """A pruned key has the same name in Python and in SQL."""
     for name in ("promo:15551234888", "Grüße 🎉", ""):
         row = connection.execute("SELECT skycore.pruned_name(%s)", (name,)).fetchone()
         assert row == (pruned_name(name),)
@@ -128,7 +128,7 @@ def test_a_name_is_the_same_in_the_database(connection: Connection) -> None:
 def test_who_begins_a_message_while_it_is_pruned_finds_it(
     dsn: str, connection: Connection, other: Connection
 ) -> None:
-    """An insert that has begun before the key has its other form waits, and is taken back."""
+    """A key that is begun while it is pruned returns its outcome."""
     kept(dsn, lambda ledger: sent(ledger, "k", accepted()))
     executed(connection, BeginPruning(older_than=-5))
     command = Begin(intent=intent(), attempt=Attempt(session=9, number=9))
@@ -144,7 +144,7 @@ def test_who_begins_a_message_while_it_is_pruned_finds_it(
 def test_who_records_a_receipt_while_its_message_is_pruned_drops_it(
     dsn: str, connection: Connection, other: Connection
 ) -> None:
-    """What waits for the submission finds that it has another name, and keeps nothing."""
+    """A receipt recorded while its message is pruned is dropped."""
     kept(dsn, lambda ledger: sent(ledger, "k", accepted()))
     executed(connection, BeginPruning(older_than=-5))
     with begun(dsn) as busy:
@@ -159,7 +159,7 @@ def test_who_records_a_receipt_while_its_message_is_pruned_drops_it(
 
 
 def test_who_writes_without_knowing_is_waited_for(dsn: str, connection: Connection) -> None:
-    """Nothing is pruned before the transactions have ended that had begun by then."""
+    """Pruning waits for transactions that began before it."""
     slept = []
     with begun(dsn) as busy:
         executed(busy, Begin(intent=intent(), attempt=Attempt(session=9, number=9)))
@@ -179,7 +179,7 @@ def test_who_writes_without_knowing_is_waited_for(dsn: str, connection: Connecti
 
 
 def test_what_the_database_breaks_off_is_said(dsn: str) -> None:
-    """As a LedgerError that names the database."""
+    """A statement that the server cancels is a LedgerError that names the database."""
     with (
         pytest.raises(LedgerError, match=r"PostgreSQL database .* canceling statement"),
         pruning._connected(Database(dsn)) as connection,
@@ -199,7 +199,7 @@ def loaded(connection: Connection, *keys: str, name: str = "promo", text: str = 
 
 
 def finished(dsn: str, connection: Connection) -> None:
-    """Load a campaign, send it, and have it done long ago."""
+    """Load a campaign, send it, and let it have ended long ago."""
     loaded(connection, "a", "b", "refused", "opted out")
     (first,) = chunks.due(connection, 1)
     chunk = chunks.take(connection, first, worker="w", lease=30)
@@ -224,7 +224,7 @@ def rows(connection: Connection) -> dict[str, str]:
 
 
 def test_a_campaign_is_pruned_with_its_messages(dsn: str, connection: Connection) -> None:
-    """Those in doubt are kept, and it is as far as it was."""
+    """A campaign's rows are pruned but for doubts, and its progress stays."""
     finished(dsn, connection)
     before = only(connection)
     doubted = rows(connection)["b"]
@@ -242,7 +242,7 @@ def test_a_campaign_is_pruned_with_its_messages(dsn: str, connection: Connection
 def test_a_campaign_is_as_far_as_it_was_before_its_rows_are_pruned(
     dsn: str, connection: Connection
 ) -> None:
-    """Where that was broken off, nothing of it is sent again."""
+    """A pruning that was broken off sends nothing of a campaign again."""
     finished(dsn, connection)
     before = only(connection)
     executed(connection, BeginPruning(older_than=-5))
@@ -258,7 +258,7 @@ def test_a_campaign_is_as_far_as_it_was_before_its_rows_are_pruned(
 
 
 def test_a_pruned_campaign_that_is_loaded_again_is_known(dsn: str, connection: Connection) -> None:
-    """By its keys; what it is of a chunk that is taken again is not sent."""
+    """A pruned campaign that is loaded again is known by its keys."""
     finished(dsn, connection)
     prune(dsn)
     again = loaded(connection, "a", "new", text="Bye")
@@ -280,7 +280,7 @@ def test_a_pruned_campaign_that_is_loaded_again_is_known(dsn: str, connection: C
 def test_what_was_never_sent_goes_with_a_cancelled_campaign(
     dsn: str, connection: Connection, state: str
 ) -> None:
-    """While it may be sent, it is kept."""
+    """Unsent rows are pruned only once the campaign is cancelled."""
     loaded(connection, "a")
     connection.execute("UPDATE skycore.chunks SET due = to_timestamp(%s)", (NOON,))
     if state == "cancelled":
@@ -292,7 +292,7 @@ def test_what_was_never_sent_goes_with_a_cancelled_campaign(
 def test_who_may_not_vacuum_is_told(
     dsn: str, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is pruned all the same; the database gets round to it by itself."""
+    """A role that may not VACUUM prunes with a warning."""
     connection.execute("DROP ROLE IF EXISTS pruner")
     connection.execute("CREATE ROLE pruner LOGIN")
     try:
@@ -334,7 +334,7 @@ async def _pruned(ledger: BaseLedger) -> None:
 def test_a_file_is_copied_whichever_of_the_two_is_pruned(
     tmp_path: Path, dsn: str, connection: Connection, pruned: str
 ) -> None:
-    """A message is in the database once, and brings no number back that was pruned there."""
+    """A message pruned in file or database is there once after a copy, and stays pruned."""
     path = tmp_path / "promo.db"
     in_file(path, _sent)
     if pruned != "the file":
@@ -359,7 +359,7 @@ def test_a_file_is_copied_whichever_of_the_two_is_pruned(
 def test_a_pruned_file_is_copied_beside_what_the_database_has(
     tmp_path: Path, dsn: str, connection: Connection
 ) -> None:
-    """It is there once, as it was."""
+    """A pruned file changes nothing of what the database has."""
     path = tmp_path / "promo.db"
     in_file(path, _sent)
     copy(connection, path)
@@ -373,7 +373,7 @@ def test_a_pruned_file_is_copied_beside_what_the_database_has(
 def test_a_file_that_knows_more_than_what_was_pruned_is_refused(
     tmp_path: Path, dsn: str, connection: Connection
 ) -> None:
-    """That it was sent is not lost to a database that says it was not."""
+    """A file that contradicts a pruned row of the database is refused."""
     path = tmp_path / "promo.db"
     in_file(path, _sent)
     kept(dsn, lambda ledger: sent(ledger, "k", NOT_SENT))
@@ -386,7 +386,7 @@ def test_a_file_that_knows_more_than_what_was_pruned_is_refused(
 def test_an_unmatched_receipt_of_what_was_pruned_in_a_copied_file_is_pruned(
     tmp_path: Path, dsn: str, connection: Connection
 ) -> None:
-    """The database had it before the file was copied, and prunes it as any other."""
+    """An unplaced receipt of a message pruned in a copied file is pruned."""
     path = tmp_path / "promo.db"
     in_file(path, _sent)
     in_file(path, _pruned, later=True)
@@ -397,7 +397,7 @@ def test_an_unmatched_receipt_of_what_was_pruned_in_a_copied_file_is_pruned(
 
 
 def test_a_chunk_whose_rows_were_pruned_is_done_again(dsn: str, connection: Connection) -> None:
-    """What was left out of it has no row any more, and does not keep it open for ever."""
+    """A chunk whose left-out rows were pruned is done."""
     finished(dsn, connection)
     prune(dsn)
     connection.execute("UPDATE skycore.chunks SET state = 'waiting'")

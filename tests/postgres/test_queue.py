@@ -1,4 +1,4 @@
-"""The queue: chunks are handed out at their time, once, and found again whatever was lost."""
+"""The queue: chunks are handed out at their time, once, and again after losses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def connection(dsn: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def queued(connection: Connection, dsn: str) -> Database:
-    """Return a database with the tables of the queue, empty."""
+    """Return a database with the queue's tables, empty."""
     empty_queue(connection)
     return Database(dsn)
 
@@ -48,18 +48,18 @@ def jobs(connection: Connection) -> list[tuple[Any, ...]]:
 
 
 def free_at(times: Mapping[int, datetime]) -> dict[int, DueChunk]:
-    """Return chunks as they are offered, with their ids as their numbers."""
+    """Return chunks as offered, with their ids as numbers."""
     return {id_: DueChunk(free_at=at, number=id_) for id_, at in times.items()}
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the queue runs on."""
+    """Run on asyncio alone, as the queue does."""
     return "asyncio"
 
 
 def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> None:
-    """The queue's tables are made on the operator's word, and again where they are others."""
+    """The queue's tables are made by `cluster migrate`, and anew for another procrastinate."""
     connection.execute("DROP SCHEMA IF EXISTS skycore_queue CASCADE")
     with pytest.raises(LedgerError, match="not in this database: run `skycore cluster migrate"):
         queue.check(connection)
@@ -74,7 +74,7 @@ def test_another_version_of_the_queue_is_made_anew(connection: Connection) -> No
 
 @pytest.mark.anyio
 async def test_a_queue_has_one_connection(connection: Connection, queued: Database) -> None:
-    """However many ask at once: a server has room for as many as it was told to expect."""
+    """A queue has one connection, however many ask at once."""
     counted = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%procrastinate%'"
     async with Procrastinate(queued) as chunks:
         await chunks.tend(10)
@@ -87,7 +87,7 @@ async def test_a_queue_has_one_connection(connection: Connection, queued: Databa
 
 
 def test_without_procrastinate_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the extra is installed in part, the import names the whole."""
+    """Without procrastinate the import says what to install."""
     monkeypatch.setitem(sys.modules, "procrastinate", None)
     monkeypatch.delitem(sys.modules, queue.__name__)
     with pytest.raises(
@@ -101,7 +101,7 @@ SWEEP = Ticket(chunk=None)
 
 @pytest.mark.anyio
 async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Connection) -> None:
-    """Offered by two at once, a chunk is fetched by one, and forgotten by the queue."""
+    """A chunk offered by two workers is fetched once, and leaves the queue."""
     at = now(connection)
     async with Procrastinate(queued) as one, Procrastinate(queued) as two:
         assert await one.fetch() is None  # nobody knows of it yet
@@ -117,7 +117,7 @@ async def test_a_chunk_waits_in_the_queue_once(queued: Database, connection: Con
 
 @pytest.mark.anyio
 async def test_a_chunk_is_handed_out_at_its_time(queued: Database, connection: Connection) -> None:
-    """What is due later waits in the queue, and what comes after it does not wait for it."""
+    """A chunk is handed out at its time, and holds back none that is due earlier."""
     async with Procrastinate(queued) as queue_:
         await queue_.tend(3600)
         assert await queue_.fetch() == SWEEP
@@ -132,7 +132,7 @@ async def test_a_chunk_is_handed_out_at_its_time(queued: Database, connection: C
 async def test_a_small_campaign_passes_what_is_in_the_queue_of_a_large_one(
     queued: Database, connection: Connection
 ) -> None:
-    """Chunks are handed out by their numbers, whichever came into the queue first."""
+    """Chunks are handed out by number, so that campaigns take turns."""
     at = now(connection)
     async with Procrastinate(queued) as queue_:
         await queue_.tend(3600)
@@ -145,7 +145,7 @@ async def test_a_small_campaign_passes_what_is_in_the_queue_of_a_large_one(
 
 @pytest.mark.anyio
 async def test_one_worker_a_period_sweeps(queued: Database) -> None:
-    """Of all workers that ask, one sweeps in each period."""
+    """One worker sweeps in each period."""
     clock = iter([100, 109, 112, 115, 121])
     async with (
         Procrastinate(queued, clock=lambda: next(clock)) as one,
@@ -165,7 +165,7 @@ async def test_one_worker_a_period_sweeps(queued: Database) -> None:
 async def test_two_who_sweep_at_the_same_moment_offer_once(
     queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has not seen what another offered meanwhile leaves the rest to the next sweep."""
+    """Two sweeps at one moment offer each chunk once."""
 
     async def nothing(**_: object) -> list[object]:
         return []
@@ -185,7 +185,7 @@ async def test_two_who_sweep_at_the_same_moment_offer_once(
 async def test_who_waits_already_is_passed_over_in_any_language(
     queued: Database, connection: Connection
 ) -> None:
-    """A server that speaks German, or quotes every name, names the lock in its own words."""
+    """A duplicate job is recognized in any language of the server."""
     own = "-c quote_all_identifiers=on -c datestyle=German"
     clock = iter([100, 112])
     worded = Database(make_conninfo(queued.conninfo, options=own))
@@ -201,7 +201,7 @@ async def test_who_waits_already_is_passed_over_in_any_language(
 async def test_another_error_of_the_queue_is_not_passed_over(
     queued: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only that it waits already is no error."""
+    """An error of the queue other than a duplicate is raised."""
 
     async def broken(*_: object, **__: object) -> None:
         raise ValueError("something else")
@@ -216,7 +216,7 @@ async def test_another_error_of_the_queue_is_not_passed_over(
 async def test_what_a_dead_worker_had_is_cleared_away(
     queued: Database, connection: Connection
 ) -> None:
-    """A job whose worker died with it is removed; if the worker was only late, it goes on."""
+    """A dead worker's job is removed; a worker that was only late goes on."""
     at = now(connection)
     async with Procrastinate(queued) as late, Procrastinate(queued) as alive:
         for each in (late, alive):
@@ -243,7 +243,7 @@ async def test_what_a_dead_worker_had_is_cleared_away(
 
 @pytest.mark.anyio
 async def test_a_queue_that_is_made_anew_goes_on(queued: Database, connection: Connection) -> None:
-    """Workers that run meanwhile lose what waited, register anew and fetch what is offered."""
+    """Workers go on after the queue's tables were made anew."""
     async with Procrastinate(queued) as queue_:
         for _ in range(10):  # by then a statement would be a prepared one
             await queue_.tend(0.001)
@@ -268,7 +268,7 @@ async def test_a_queue_that_is_made_anew_goes_on(queued: Database, connection: C
 
 @pytest.mark.anyio
 async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: Server) -> None:
-    """A server that was stopped is a QueueError, and the queue is there again after it."""
+    """A stopped server is a QueueError, and the queue works after its restart."""
     async with Procrastinate(queued) as queue_:
         await queue_.tend(3600)
         assert await queue_.fetch() == SWEEP
@@ -289,7 +289,7 @@ async def test_a_queue_that_is_lost_says_so(queued: Database, postgres_server: S
 async def test_a_queue_that_was_away_for_long_is_there_as_soon_as_it_is_back(
     queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is tried at the same pace for as long as it is away, and not less and less often."""
+    """Reconnecting is tried at a steady pace, however long the server is away."""
     monkeypatch.setattr(queue, "_WAIT", 0.5)
     async with Procrastinate(queued) as queue_:
         await queue_.tend(3600)
@@ -317,7 +317,7 @@ async def test_a_queue_that_was_away_for_long_is_there_as_soon_as_it_is_back(
 async def test_a_queue_that_may_not_be_used_says_what_to_do(
     queued: Database, connection: Connection, granted: LiteralString, said: str
 ) -> None:
-    """Rights that are missing will be missing the next time: no other try, but words."""
+    """Missing rights on the queue are a ConfigurationError with advice."""
     connection.execute("CREATE ROLE clerk LOGIN")
     connection.execute(granted)
     try:
@@ -333,7 +333,7 @@ async def test_a_queue_that_may_not_be_used_says_what_to_do(
 @pytest.mark.slow
 @pytest.mark.parametrize("left", ["SET ROLE pg_monitor", "SET default_transaction_read_only = on"])
 async def test_the_queue_discards_what_others_left(queued: Database, dsn: str, left: str) -> None:
-    """A role of theirs ended every worker, with the advice to migrate and to cancel campaigns."""
+    """A role or setting that others left in a pooler's session is discarded."""
     with pooler(dsn, keeps_sessions=True, size=1, is_reset=False) as through:
         with psycopg.connect(through, autocommit=True) as other:
             other.execute(left.encode())

@@ -1,4 +1,4 @@
-"""A look at a ledger in PostgreSQL: by who may only read, and on a standby."""
+"""Views of a PostgreSQL ledger: for a read-only role, and on a standby."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STATES = {"accepted": 1, "in_doubt": 1, "sending": 1}
 
 @pytest.fixture
 def connection(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """Look at the tables beside the ledgers."""
+    """Read the tables beside the ledgers."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def reader(dsn: str, connection: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
-    """Return the way to the database for a role that may look at tables, and nothing else."""
+    """Return the DSN of a role that may only read."""
     connection.execute("CREATE ROLE onlooker LOGIN")
     try:
         connection.execute("GRANT USAGE ON SCHEMA skycore TO onlooker")
@@ -49,7 +49,7 @@ def reader(dsn: str, connection: psycopg.Connection[tuple[Any, ...]]) -> Iterato
 
 
 def write(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
-    """Write a campaign whose messages are accepted, under way, and left by one that died."""
+    """Write a campaign with messages accepted, under way, and left by a dead session."""
     load(connection, "promo", [SMS(to=TO, text="Hello", key=key) for key in ("a", "b", "c")])
     for session, seconds in ((1, 3600), (2, -3600)):
         connection.execute(
@@ -74,7 +74,7 @@ def run(*args: str) -> Result:
 
 
 def looked_at(dsn: str, tmp_path: Path) -> None:
-    """Hold what every command that reads says of the campaign above."""
+    """Check what each reading command says about that campaign."""
     status = json.loads(run("status", dsn, "--json").stdout)
     assert {name: count for name, count in status["states"].items() if count} == STATES
     (campaign,) = status["campaigns"]
@@ -92,7 +92,7 @@ def looked_at(dsn: str, tmp_path: Path) -> None:
 def test_who_may_only_read_can_look(
     reader: str, connection: psycopg.Connection[tuple[Any, ...]], tmp_path: Path
 ) -> None:
-    """`status` and `report` need no right to write, and write nothing."""
+    """`status` and `report` work for a read-only role, and write nothing."""
     write(connection)
     looked_at(reader, tmp_path)
     rows = connection.execute("SELECT key, state FROM skycore.messages ORDER BY key").fetchall()
@@ -108,7 +108,7 @@ def test_a_standby_can_be_looked_at(
     connection: psycopg.Connection[tuple[Any, ...]],
     tmp_path: Path,
 ) -> None:
-    """What arrived there is shown; what would write there is refused in words."""
+    """A standby can be read; a command that writes is refused in words."""
     write(connection)
     with postgres_server.standby() as standby:
         looked_at(standby, tmp_path)
@@ -118,7 +118,7 @@ def test_a_standby_can_be_looked_at(
 
 
 async def test_a_view_writes_nothing(dsn: str) -> None:
-    """What would change the ledger is refused; questions are answered as by the ledger."""
+    """A view refuses writes, and answers queries as the ledger does."""
     async with PostgresLedger(dsn) as ledger, PostgresLedgerView(Database(dsn)) as view:
         await ledger.begin(intent("k"))
         await ledger.finish("k", accepted())
@@ -131,7 +131,7 @@ async def test_a_view_writes_nothing(dsn: str) -> None:
 
 
 async def test_a_view_that_is_not_open_says_so(dsn: str) -> None:
-    """It answers inside `async with` alone; closing one that was never opened does nothing."""
+    """A view that is not open raises LedgerError, and may be closed."""
     view = PostgresLedgerView(Database(dsn))
     with pytest.raises(LedgerError, match="is not open: use `async with`"):
         await view.summary()
@@ -141,7 +141,7 @@ async def test_a_view_that_is_not_open_says_so(dsn: str) -> None:
 async def test_what_goes_wrong_while_looking_is_said(
     dsn: str, connection: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
-    """A lost connection, and a database that is not there, are errors of the ledger."""
+    """A lost or missing database is a LedgerError."""
     async with PostgresLedgerView(Database(dsn)) as view:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"

@@ -1,4 +1,4 @@
-"""Doubts of a campaign are sent again with an operator's permission: once each, come what may."""
+"""Doubts of a campaign resent with an operator's permission: once each."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the queue runs on."""
+    """Run on asyncio alone, as the queue does."""
     return "asyncio"
 
 
 async def in_doubt(connection: Connection, dsn: str, count: int = 60) -> None:
-    """Bring every third message of a campaign into doubt."""
+    """Put every third message of a campaign in doubt."""
     load(connection, "promo", some(count), size=20)
     lost = StubTransport(lambda to: b"<html>" if int(to[-2:]) % 3 == 0 else accepted(to))
     await work(dsn, NOWHERE, transport=lost)
@@ -46,34 +46,34 @@ async def in_doubt(connection: Connection, dsn: str, count: int = 60) -> None:
     assert only(connection).state == "done"
 
 
-def told(connection: Connection, name: str = "promo") -> Resending:
+def permitted(connection: Connection, name: str = "promo") -> Resending:
     """Permit to resend all that is in doubt."""
     return resend(connection, name, doubts_of(connection, name))
 
 
 async def test_each_doubt_is_sent_once_for_a_permission(connection: Connection, dsn: str) -> None:
-    """Given twice before the workers come, it counts once; what was accepted stays so."""
+    """Each doubt is resent once, even if permission is given twice."""
     await in_doubt(connection, dsn)
-    assert told(connection) == Resending(new=20, marked=20, under_way=0, state="running")
+    assert permitted(connection) == Resending(new=20, marked=20, under_way=0, state="running")
     found = only(connection)
     assert (found.state, found.to_send, found.states["in_doubt"]) == ("running", 20, 20)
-    assert told(connection).new == 0
+    assert permitted(connection).new == 0
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert Counter(stub.sent) == Counter(str(15550000000 + n) for n in range(0, 60, 3))
     assert only(connection).states == {"accepted": 60}
-    assert told(connection).marked == 0
+    assert permitted(connection).marked == 0
 
 
 async def test_a_doubt_does_not_wait_for_the_hours_of_others(
     connection: Connection, dsn: str
 ) -> None:
-    """Those with it in a chunk may be outside of theirs until tomorrow."""
+    """A permitted doubt does not wait for the hours of others in its chunk."""
     await in_doubt(connection, dsn)
     connection.execute(
         "UPDATE skycore.chunks SET state = 'waiting', put_off = 1, due = now() + interval '1 day'"
     )
-    assert told(connection).new == 20
+    assert permitted(connection).new == 20
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert len(stub.sent) == 20
@@ -82,11 +82,11 @@ async def test_a_doubt_does_not_wait_for_the_hours_of_others(
 async def test_a_doubt_that_is_permitted_while_its_chunk_is_held_waits_for_nobody(
     connection: Connection, dsn: str
 ) -> None:
-    """The worker, which knows of no permission yet, gives the chunk back for tomorrow's hours."""
+    """A doubt permitted while a worker holds its chunk is due at once afterwards."""
     await in_doubt(connection, dsn)
     connection.execute("UPDATE skycore.chunks SET state = 'waiting', due = now()")
     held = [take(connection, id_, worker="a", lease=60) for id_ in due(connection, 10)]
-    assert told(connection).new == 20
+    assert permitted(connection).new == 20
     for chunk in held:
         assert chunk is not None
         finish(connection, chunk, left_out={}, pause=86_400, put_off=chunk.keys[:1])
@@ -97,10 +97,10 @@ async def test_a_doubt_that_is_permitted_while_its_chunk_is_held_waits_for_nobod
 
 
 async def test_a_cancelled_campaign_has_no_permissions(connection: Connection, dsn: str) -> None:
-    """Another campaign with the same key does not send it: the permission was not its own."""
+    """Cancelling a campaign ends its permissions, also for the same keys elsewhere."""
     await in_doubt(connection, dsn)
     load(connection, "another", some(60), size=20)
-    told(connection)
+    permitted(connection)
     change(connection, "cancel", "promo")
     promo = progress(connection)[0]
     assert (promo.state, promo.to_send, promo.states["in_doubt"]) == ("cancelled", 0, 20)
@@ -112,10 +112,10 @@ async def test_a_cancelled_campaign_has_no_permissions(connection: Connection, d
 async def test_a_permission_is_for_the_campaign_that_it_was_given_for(
     connection: Connection, dsn: str
 ) -> None:
-    """Another that has the same keys sends nothing for it, and leaves it when it is cancelled."""
+    """A permission counts for its own campaign alone."""
     await in_doubt(connection, dsn)
     load(connection, "another", some(60), size=20)
-    told(connection)
+    permitted(connection)
     change(connection, "pause", "promo")
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
@@ -129,11 +129,11 @@ async def test_a_permission_is_for_the_campaign_that_it_was_given_for(
 
 
 async def test_two_permissions_send_one_doubt_once(connection: Connection, dsn: str) -> None:
-    """The first campaign to send it starts another attempt, which neither permission is for."""
+    """A doubt permitted in two campaigns is resent once."""
     await in_doubt(connection, dsn)
     load(connection, "another", some(60), size=20)
     for name in ("promo", "another"):
-        assert told(connection, name).new == 20
+        assert permitted(connection, name).new == 20
     lost = StubTransport(lambda _: b"<html>")
     await work(dsn, NOWHERE, transport=lost)
     assert len(lost.sent) == len({*lost.sent}) == 20
@@ -141,9 +141,9 @@ async def test_two_permissions_send_one_doubt_once(connection: Connection, dsn: 
 
 
 async def test_who_cancels_waits_for_no_message(connection: Connection, dsn: str) -> None:
-    """Whoever writes to its messages meanwhile, two of which could wait for each other."""
+    """Cancelling waits for no lock on messages."""
     await in_doubt(connection, dsn, count=3)
-    told(connection)
+    permitted(connection)
     connection.execute("SET lock_timeout = '1s'")
     with psycopg.connect(dsn) as other:
         other.execute("SELECT FROM skycore.messages FOR UPDATE")
@@ -153,16 +153,16 @@ async def test_who_cancels_waits_for_no_message(connection: Connection, dsn: str
 async def test_what_is_in_doubt_once_more_waits_for_another_permission(
     connection: Connection, dsn: str
 ) -> None:
-    """A permission is for one attempt, also where the worker that made it is gone."""
+    """A doubt that is in doubt again after a resend needs a new permission."""
     await in_doubt(connection, dsn)
-    told(connection)
+    permitted(connection)
     lost = StubTransport(lambda _: b"<html>")
     await work(dsn, NOWHERE, transport=lost)
     assert only(connection).states == {"in_doubt": 20, "accepted": 40}
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert (len(lost.sent), stub.sent) == (20, [])
-    assert told(connection).new == 20
+    assert permitted(connection).new == 20
     await work(dsn, NOWHERE, transport=stub)
     assert len(stub.sent) == 20
 
@@ -170,16 +170,16 @@ async def test_what_is_in_doubt_once_more_waits_for_another_permission(
 async def test_a_permission_given_while_workers_run_sends_nothing_twice(
     connection: Connection, dsn: str
 ) -> None:
-    """However often it is given: what is under way, or was sent again, is left alone."""
+    """Permissions given repeatedly while workers run resend each doubt once."""
     await in_doubt(connection, dsn)
     stubs = [Slow(), Slow()]
 
     async def insist() -> None:
         while sum(len(stub.sent) for stub in stubs) < 20:
-            told(connection)
+            permitted(connection)
             await anyio.sleep(0.01)
 
-    told(connection)
+    permitted(connection)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             for stub in stubs:
@@ -191,9 +191,9 @@ async def test_a_permission_given_while_workers_run_sends_nothing_twice(
 
 
 async def test_what_a_postback_settles_is_not_sent_again(connection: Connection, dsn: str) -> None:
-    """Also after permission was given: its doubt has ended."""
+    """A permitted doubt that a postback settles is not resent."""
     await in_doubt(connection, dsn, count=3)
-    told(connection)
+    permitted(connection)
     row = connection.execute("SELECT max(started_at) FROM skycore.messages").fetchone()
     began = 0.0 if row is None else row[0]
     async with PostgresLedger(dsn, clock=lambda: began) as ledger:
@@ -207,25 +207,25 @@ async def test_what_a_postback_settles_is_not_sent_again(connection: Connection,
 
 
 async def test_what_may_still_end_is_left_alone(connection: Connection, dsn: str) -> None:
-    """A live process that was taken for dead may have the outcome yet; a dead one has not."""
+    """A message of a live process that was taken for dead is not permitted."""
     load(connection, "promo", some(1))
     async with PostgresLedger(dsn) as ledger:
         await ledger.begin(intent("promo:0"))
         connection.execute("UPDATE skycore.messages SET state = 'in_doubt'")
-        assert told(connection) == Resending(new=0, marked=0, under_way=1, state="running")
+        assert permitted(connection) == Resending(new=0, marked=0, under_way=1, state="running")
         connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
-        assert told(connection).new == 1
+        assert permitted(connection).new == 1
         await ledger.finish("promo:0", taken())
         delivery = await ledger.delivery(key="promo:0")
     assert delivery is not None
     assert (delivery.state, delivery.settled_by) == ("accepted", None)
-    assert told(connection).marked == 0
+    assert permitted(connection).marked == 0
 
 
 async def test_what_a_dead_worker_was_sending_is_among_what_is_asked_about(
     connection: Connection, dsn: str
 ) -> None:
-    """Before another worker has found out, and without one."""
+    """A dead session's messages count as doubts before anyone has marked them."""
     load(connection, "promo", some(2))
     async with PostgresLedger(dsn) as ledger:
         await ledger.begin(intent("promo:0"))
@@ -235,13 +235,13 @@ async def test_what_a_dead_worker_was_sending_is_among_what_is_asked_about(
         async with PostgresLedger(dsn) as other:
             await other.begin(intent("promo:1"))
             connection.execute("UPDATE skycore.sessions SET alive_until = now() - interval '1 s'")
-            assert told(connection).new == 2
+            assert permitted(connection).new == 2
 
 
 async def test_nothing_is_sent_again_but_what_was_asked_about(
     connection: Connection, dsn: str
 ) -> None:
-    """What came into doubt while somebody was asked is asked about anew, though another ended."""
+    """Only doubts that the operator was asked about are permitted."""
     await in_doubt(connection, dsn, count=6)
     asked = doubts_of(connection, "promo")
     connection.execute(
@@ -260,21 +260,21 @@ async def test_nothing_is_sent_again_but_what_was_asked_about(
 async def test_a_permission_is_for_no_later_attempt_than_was_asked_about(
     connection: Connection, dsn: str
 ) -> None:
-    """Somebody else had it sent again while this one was asked: it is another doubt by then."""
+    """A doubt resent by somebody else meanwhile is not permitted."""
     await in_doubt(connection, dsn, count=3)
     asked = doubts_of(connection, "promo")
-    told(connection)
+    permitted(connection)
     await work(dsn, NOWHERE, transport=StubTransport(lambda _: b"<html>"))
     assert resend(connection, "promo", asked).new == 0
-    assert told(connection).new == 1
+    assert permitted(connection).new == 1
 
 
 async def test_who_has_said_stop_is_not_sent_to_for_a_permission_from_before(
     connection: Connection, dsn: str
 ) -> None:
-    """Their START does not bring it back, nor does a load that has their chunk looked at again."""
+    """A STOP ends a permission, which a later START does not restore."""
     await in_doubt(connection, dsn, count=3)
-    told(connection)
+    permitted(connection)
     stub = StubTransport()
     async with PostgresLedger(dsn) as ledger:
         await ledger.opt_out("15550000000")
@@ -292,27 +292,27 @@ async def test_who_has_said_stop_is_not_sent_to_for_a_permission_from_before(
                     to="15550000000", text="Hello 0", from_="60856", key="promo:0"
                 )
     assert stub.sent == []
-    assert told(connection).new == 1
+    assert permitted(connection).new == 1
 
 
 async def test_doubts_of_a_campaign_that_does_not_run_wait_for_it(
     connection: Connection, dsn: str
 ) -> None:
-    """Halted, it has to be resumed; cancelled or unknown, there is nothing to send again."""
+    """Doubts of a paused or halted campaign wait; a cancelled one has nothing to resend."""
     await in_doubt(connection, dsn, count=3)
     change(connection, "pause", "promo")
-    assert told(connection).state == "paused"
+    assert permitted(connection).state == "paused"
     stub = StubTransport()
     await work(dsn, NOWHERE, transport=stub)
     assert stub.sent == []
     change(connection, "cancel", "promo")
     for name, said in (("promo", "nothing more of it is sent"), ("nope", "there is no campaign")):
         with pytest.raises(CampaignError, match=said):
-            told(connection, name)
+            permitted(connection, name)
 
 
 async def test_a_worker_says_that_others_met_an_outage(connection: Connection, dsn: str) -> None:
-    """One that met no doubt ends as in doubt where the campaign was halted for it."""
+    """A worker whose campaign was halted for doubts ends with the exit code for doubt."""
     load(connection, "promo", some(400), size=20)
     lucky = Slow()
 

@@ -1,4 +1,4 @@
-"""A role that has the rights which the documentation gives it, and no more."""
+"""A role with the documented rights and no others."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 
 @pytest.fixture
 def role(connection: Connection, dsn: str) -> Iterator[str]:
-    """Return the way to the database for a role as the documentation makes it.
-
-    Nothing is everybody's there, as functions are unless a database is made so.
-    """
+    """Return the DSN of a role made as documented. Functions are not public in this database."""
     functions = "EXECUTE ON ALL FUNCTIONS IN SCHEMA skycore, skycore_queue"
     connection.execute(f"REVOKE {functions} FROM PUBLIC")
     connection.execute("CREATE ROLE sms LOGIN")
@@ -50,7 +47,7 @@ def answer(to: str) -> Answer:
 async def test_what_the_documentation_gives_a_role_is_enough(
     connection: Connection, role: str
 ) -> None:
-    """To load, send, send what was not sent or is in doubt once more, receive, prune, cancel."""
+    """The documented rights suffice to load, send, resend, receive, prune and cancel."""
     with Database(role).open() as own:
         load(own, "promo", some(30), size=20)
     once = {"15550000001", "15550000002"}

@@ -1,4 +1,4 @@
-"""The tables in PostgreSQL: made once, on the operator's word, and not by an older version."""
+"""The tables in PostgreSQL: made once, by command, and not by an older version."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support import two_spellings
 
 @pytest.fixture
 def new_dsn(postgres_server: Server) -> Iterator[str]:
-    """Return the way to a database with nothing in it."""
+    """Return the DSN of an empty database."""
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE fresh")
         yield postgres_server.dsn("fresh")
@@ -41,7 +41,7 @@ def new_dsn(postgres_server: Server) -> Iterator[str]:
 
 
 def test_the_tables_are_made_once(new_dsn: str) -> None:
-    """Migrating makes the tables, and again changes nothing."""
+    """Migrating makes the tables, and a second time changes nothing."""
     with Database(new_dsn).connect() as connection:
         assert migrate(connection) == (0, VERSION)
         assert migrate(connection) == (VERSION, VERSION)
@@ -90,14 +90,14 @@ def make_tables(connection: Connection, version: int) -> None:
 
 
 def make_first(connection: Connection) -> None:
-    """Make the tables as the first version made them, with rows of every kind."""
+    """Make the tables of version 1, with rows of every kind."""
     make_tables(connection, 1)
     connection.execute(FIRST.encode())
 
 
 @pytest.mark.anyio
 async def test_tables_of_the_first_version_keep_all_that_they_had(new_dsn: str) -> None:
-    """Every message, its notifications, what has no message, who opted out, and campaigns."""
+    """Tables of version 1 keep messages, notifications, opt-outs and campaigns."""
     with Database(new_dsn).connect() as connection:
         make_first(connection)
         with pytest.raises(LedgerError, match=f"schema 1, and this one needs {VERSION}: run"):
@@ -129,7 +129,7 @@ async def test_tables_of_the_first_version_keep_all_that_they_had(new_dsn: str) 
 
 
 def test_tables_of_the_second_version_go_on_at_once(new_dsn: str) -> None:
-    """A campaign that was loaded before it could say when it starts has no start."""
+    """A campaign of version 2 has no start time, and its chunks are due."""
     with Database(new_dsn).connect() as connection:
         make_first(connection)
         connection.execute(migrations()[1].encode())
@@ -144,7 +144,7 @@ def test_tables_of_the_second_version_go_on_at_once(new_dsn: str) -> None:
 
 @pytest.mark.anyio
 async def test_two_spellings_of_a_tracking_id_become_one_submission(new_dsn: str) -> None:
-    """What was kept under each is of the same message, which is brought up to it."""
+    """Two spellings of a tracking id become one submission by the migration."""
     with Database(new_dsn).connect() as connection:
         make_tables(connection, 4)
         for table, columns in two_spellings.rows():
@@ -160,7 +160,7 @@ async def test_two_spellings_of_a_tracking_id_become_one_submission(new_dsn: str
 
 
 def test_the_plain_form_is_the_same_in_both_languages(new_dsn: str) -> None:
-    """The migration reads ids as the package does, odd ones too."""
+    """The plain form of a tracking id is the same in SQL and Python."""
     ids = [*"AB", "U01TXzc2Nzg2Nw", "U01TXzc2Nzg2Nx==", "U01TXzc2Nzg2N", "====", "", "_____w=="]
     ids += ["/////w==", "c21zXzE=", "SMS_1", "U01TXzE=", "y" * 300, "U01TXzE=="]
     ids += [b64encode(f"SMS_{'1' * size}".encode()).decode() for size in (50, 90, 190, 300)]
@@ -178,7 +178,7 @@ def test_the_plain_form_is_the_same_in_both_languages(new_dsn: str) -> None:
 
 
 def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock(new_dsn: str) -> None:
-    """Where that was days later, which is no clock that was wrong: else no doubt of it ended."""
+    """A migrated message that was sent again days later gets its turn by the clock."""
     day = 86_400.0
     with Database(new_dsn).connect() as connection:
         make_tables(connection, 14)
@@ -195,8 +195,8 @@ def test_what_an_earlier_version_began_again_has_its_turn_by_the_clock(new_dsn: 
     assert [id_ for id_, turn in found if turn is not None] == [1, 3]
 
 
-def test_a_word_of_an_earlier_version_is_its_campaigns(new_dsn: str) -> None:
-    """Of the one that has its chunk to send, and of none that is done or cancelled."""
+def test_a_permission_of_an_earlier_version_belongs_to_its_campaign(new_dsn: str) -> None:
+    """A migrated permission to resend belongs to the campaign that has its chunk to send."""
     with Database(new_dsn).connect() as connection:
         make_tables(connection, 15)
         for key, settled_by, state in (
@@ -231,7 +231,7 @@ def test_a_word_of_an_earlier_version_is_its_campaigns(new_dsn: str) -> None:
 
 
 def test_what_workers_of_an_earlier_version_left_out_is_counted_on(new_dsn: str) -> None:
-    """It stands under another name, and is neither lost nor to be sent."""
+    """Messages that an earlier version left out are still counted and not sent."""
     with Database(new_dsn).connect() as connection:
         make_tables(connection, 16)
         connection.execute("INSERT INTO skycore.campaigns (name, state) VALUES ('a', 'running')")
@@ -247,7 +247,7 @@ def test_what_workers_of_an_earlier_version_left_out_is_counted_on(new_dsn: str)
 
 @pytest.mark.anyio
 async def test_where_all_tables_are_published_they_are_changed_all_the_same(new_dsn: str) -> None:
-    """As for logical replication: rows without a key could not be, by migrating or pruning."""
+    """Migrating and pruning work with all tables published for replication."""
     with psycopg.connect(new_dsn, autocommit=True) as connection:
         make_tables(connection, BEFORE_PUBLISHED)
         connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
@@ -262,19 +262,19 @@ BEFORE_PUBLISHED = 17
 
 
 def test_there_is_a_migration_for_every_version() -> None:
-    """The files are numbered from 1 to the version that this package knows."""
+    """There are as many migrations as schema versions."""
     assert len(migrations()) == VERSION
 
 
 def test_without_the_tables_it_is_said_how_to_make_them(new_dsn: str) -> None:
-    """A database without the tables is refused with the command that makes them."""
+    """A database without tables is refused with the command that makes them."""
     with pytest.raises(LedgerError, match="skycore cluster migrate"):
         Database(new_dsn).open()
 
 
 @pytest.mark.parametrize("version", [1, 2, VERSION - 1])
 def test_tables_are_not_changed_under_who_uses_them(new_dsn: str, version: int) -> None:
-    """A process that lives does not know the new tables; one that has died is not waited for."""
+    """Migrating is refused while a session lives, but not for an expired one."""
     with psycopg.connect(new_dsn, autocommit=True) as connection:
         make_tables(connection, version)
         table = "holders" if version == 1 else "sessions"
@@ -292,7 +292,7 @@ def test_tables_are_not_changed_under_who_uses_them(new_dsn: str, version: int) 
 
 
 def locks_waited_for(connection: Connection, count: int, name: str) -> None:
-    """Wait until so many wait for a lock of a table."""
+    """Wait until `count` transactions wait for a lock of the table."""
     waiting = (
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
         " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -307,7 +307,7 @@ BEFORE_WORDS = 15  # the next migration alters the chunks
 
 
 def test_who_looks_while_tables_are_migrated_is_told_once_they_are(new_dsn: str) -> None:
-    """An older worker that starts meanwhile would take them for its own, and write to the new."""
+    """A process that checks the tables during a migration waits, and is refused."""
     with (
         psycopg.connect(new_dsn, autocommit=True) as connection,
         Database(new_dsn).connect() as other,
@@ -329,7 +329,7 @@ def test_who_looks_while_tables_are_migrated_is_told_once_they_are(new_dsn: str)
 def test_who_is_just_opening_the_tables_is_seen_by_who_migrates_them(
     new_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has looked at the version, and has no session yet."""
+    """A process that is just opening the tables keeps a migration from running."""
     with (
         psycopg.connect(new_dsn, autocommit=True) as connection,
         Database(new_dsn).connect() as opening,
@@ -351,7 +351,7 @@ def test_who_is_just_opening_the_tables_is_seen_by_who_migrates_them(
 
 
 def test_newer_tables_are_left_alone(new_dsn: str) -> None:
-    """What a newer version made is neither used nor migrated."""
+    """Tables of a newer version are neither used nor migrated."""
     with Database(new_dsn).connect() as connection:
         migrate(connection)
         connection.execute("UPDATE skycore.version SET version = 99")
@@ -361,7 +361,7 @@ def test_newer_tables_are_left_alone(new_dsn: str) -> None:
 
 
 def test_a_database_that_cannot_be_reached_is_named(tmp_path: object) -> None:
-    """Where nothing listens, the error says so, and does not say the password."""
+    """An unreachable database is named without its password."""
     dsn = f"postgresql://someone:s3cret@/orders?host={tmp_path}"
     with pytest.raises(LedgerError, match=r"database orders at .* cannot be reached") as caught:
         Database(dsn).open()
@@ -370,7 +370,7 @@ def test_a_database_that_cannot_be_reached_is_named(tmp_path: object) -> None:
 
 
 def test_a_database_without_the_right_to_look_is_an_error_that_says_so(dsn: str) -> None:
-    """A user who may not even see the tables is told so, and by which database."""
+    """A role without rights on the schema gets an error that says so."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE ROLE stranger LOGIN")
         try:
@@ -381,7 +381,7 @@ def test_a_database_without_the_right_to_look_is_an_error_that_says_so(dsn: str)
 
 
 def test_whatever_the_server_is_set_to_a_step_sees_what_it_waited_for(dsn: str) -> None:
-    """Durability and isolation are those that the steps are written for."""
+    """A connection is durable and read committed, whatever the server's defaults are."""
     other = "-c%20synchronous_commit%3Doff%20-c%20default_transaction_isolation%3Dserializable"
     with Database(f"{dsn}&options={other}").connect() as connection:
         assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
@@ -389,7 +389,7 @@ def test_whatever_the_server_is_set_to_a_step_sees_what_it_waited_for(dsn: str) 
 
 
 def test_whatever_the_role_has_set_values_come_as_they_are(dsn: str) -> None:
-    """Dates that psycopg would not read, numbers that lack digits, and NULLs taken for words."""
+    """Values are read rightly whatever the role's settings are."""
     own = "-c%20datestyle%3DGerman%20-c%20extra_float_digits%3D-5%20-c%20array_nulls%3Doff"
     with Database(f"{dsn}&options={own}").connect() as connection:
         row = connection.execute(
@@ -400,7 +400,7 @@ def test_whatever_the_role_has_set_values_come_as_they_are(dsn: str) -> None:
 
 
 def test_no_statement_is_compiled(dsn: str) -> None:
-    """A server that compiles what seems to cost much would do so for each message."""
+    """JIT compilation is off for a connection."""
     compiling = "-c%20jit%3Don%20-c%20jit_above_cost%3D0"
     with Database(f"{dsn}&options={compiling}").connect() as connection:
         assert connection.execute("SHOW jit").fetchone() == ("off",)
@@ -408,7 +408,7 @@ def test_no_statement_is_compiled(dsn: str) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_would_forget_is_refused() -> None:
-    """With fsync off, what was acknowledged could be gone after a power cut."""
+    """A server with fsync off is refused."""
     with running() as server:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")
@@ -418,7 +418,7 @@ def test_a_server_that_would_forget_is_refused() -> None:
 
 
 def test_a_table_that_a_crash_would_empty_is_refused(new_dsn: str) -> None:
-    """Without its log, all keys would be gone with it, and all of a campaign be sent again."""
+    """An unlogged table is refused."""
     with psycopg.connect(new_dsn, autocommit=True) as connection:
         migrate(connection)
         connection.execute("ALTER TABLE skycore.shared_rates SET UNLOGGED")  # forgets nothing
@@ -441,7 +441,7 @@ def test_a_table_that_a_crash_would_empty_is_refused(new_dsn: str) -> None:
 def test_a_database_that_cannot_keep_every_text_is_refused(
     postgres_server: Server, encoding: str
 ) -> None:
-    """A STOP in the quotes that a phone makes could not be recorded in it."""
+    """A database that is not in UTF-8 is refused."""
     made = "CREATE DATABASE narrow ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         connection.execute(sql.SQL(made).format(encoding))
@@ -456,14 +456,14 @@ def test_a_database_that_cannot_keep_every_text_is_refused(
 
 
 def test_what_is_no_dsn_is_refused() -> None:
-    """A DSN that libpq cannot read is an error at once, without its words."""
+    """A DSN that libpq cannot read is refused, without its words."""
     with pytest.raises(ConfigurationError, match="not a PostgreSQL connection string") as caught:
         Database("postgresql://someone:s3cret@host:port/orders?nonsense=s3cret")
     assert "s3cret" not in str(caught.value)
 
 
 def test_what_is_no_text_is_no_dsn() -> None:
-    """Such as None, which a program gets for a missing environment variable."""
+    """A DSN or lease of a wrong type is refused."""
     for make in (Database, PostgresLedger, partial(PostgresLimiter, name="a", rate=1)):
         with pytest.raises(ConfigurationError, match="dsn: a str is needed, not NoneType"):
             cast("Any", make)(None)
@@ -474,14 +474,14 @@ def test_what_is_no_text_is_no_dsn() -> None:
 
 @pytest.mark.parametrize("password", ["s3@cret", "s3/cret", "5432/s3cret", "s3?@cret"])
 def test_a_password_that_tears_a_dsn_apart_is_not_shown(password: str) -> None:
-    """What libpq would take for a host or a database is refused, and no part of it is said."""
+    """A DSN with unencoded '@' or '/' in its password is refused, and none of it shown."""
     with pytest.raises(ConfigurationError, match=r"'@' or '/' in its user or password") as caught:
         Database(f"postgresql://someone:{password}@host/orders")
     assert "cret" not in str(caught.value)
 
 
 def test_a_password_in_the_place_of_a_port_is_not_shown() -> None:
-    """Where the host was forgotten, it would be said in whatever names the database."""
+    """A DSN with a password as port is refused, and the password is not shown."""
     for password in ("s3cret", "731973"):
         with pytest.raises(ConfigurationError, match="its port is no number") as caught:
             Database(f"postgresql://someone:{password}/orders")
@@ -501,14 +501,14 @@ def test_a_password_in_the_place_of_a_port_is_not_shown() -> None:
     ],
 )
 def test_each_database_has_a_name_of_its_own(dsn: str, said: str) -> None:
-    """What one of two at a host knows is not known of the other, who was sent to and said STOP."""
+    """A database's name has host, port and other parts that tell it from others."""
     assert Database(dsn).name == f"PostgreSQL database {said}"
 
 
 def test_a_database_that_the_environment_names_has_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the DSN leaves out is what libpq takes for it."""
+    """Parts that the DSN leaves out are taken from the environment, as libpq does."""
     monkeypatch.setenv("PGHOST", "host")
     monkeypatch.setenv("PGPORT", "6432")
     monkeypatch.setenv("PGDATABASE", "orders")
@@ -521,7 +521,7 @@ def test_a_database_that_the_environment_names_has_its_name(
 def test_what_is_no_text_in_the_environment_keeps_nobody_out(
     monkeypatch: pytest.MonkeyPatch, word: bytes
 ) -> None:
-    """As a password in Latin-1, which libpq takes: it was an error with bytes of it."""
+    """An environment variable that is no UTF-8 is no error."""
     monkeypatch.setitem(os.environb, word, b"p\xe4ss")
     assert Database("postgresql://host/orders").name == "PostgreSQL database orders at host"
 
@@ -535,6 +535,6 @@ def test_what_is_no_text_in_the_environment_keeps_nobody_out(
     ],
 )
 def test_a_password_that_is_written_well_is_kept(dsn: str) -> None:
-    """Encoded, in the query or in words, it may have any character."""
+    """A password written correctly may have any character."""
     assert Database(dsn).name == "PostgreSQL database orders at host"
     assert "s3@c/ret" in Database(dsn).conninfo

@@ -1,4 +1,4 @@
-"""Doubts in a database that many processes share, held against reports: by one at a time."""
+"""Settling doubts by reports in a shared database: one process at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 @pytest.fixture
 async def ledger(dsn: str) -> AsyncIterator[PostgresLedger]:
-    """Open a ledger with a doubt between two messages that were accepted."""
+    """Open a ledger with a doubt between two accepted messages."""
     clock = Clock()
     async with PostgresLedger(dsn, clock=clock) as opened:
         for n, key in enumerate(("before", "k", "after")):
@@ -44,7 +44,7 @@ async def ledger(dsn: str) -> AsyncIterator[PostgresLedger]:
 
 
 async def rows(*keys: str) -> AsyncIterator[ReportedMessage]:
-    """Yield what a report lists: a message to each of these, and those beside the doubt."""
+    """Yield a report's rows: one to each number, and those of the accepted messages."""
     for key in ("15551234880", *keys, "15551234882"):
         yield ReportedMessage(
             history_id=key,
@@ -65,7 +65,7 @@ async def settled(ledger: Any, *numbers: str, now: float = NOON + 5000) -> dict[
 
 
 async def test_one_process_at_a_time_settles(ledger: PostgresLedger, dsn: str) -> None:
-    """Another is told so; once the first has ended, or is dead, it may."""
+    """A second process is refused until the first has ended or died."""
     async with PostgresLedger(dsn) as another:
         async with ledger.settling():
             with pytest.raises(LedgerInUse, match="by another process"):
@@ -84,7 +84,7 @@ async def test_one_process_at_a_time_settles(ledger: PostgresLedger, dsn: str) -
 async def test_who_is_cancelled_natively_holds_nobody_up(
     ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thread cannot be stopped: the lock that it takes is let go again before it has ended."""
+    """A settling that is cancelled while it takes the lock releases the lock."""
     is_begun, may_go_on = threading.Event(), threading.Event()
     take = SettlingLock._take
 
@@ -106,7 +106,7 @@ async def test_who_is_cancelled_natively_holds_nobody_up(
 
 
 async def test_a_database_that_is_gone_is_said_to_be(ledger: PostgresLedger) -> None:
-    """No other error than a ledger's."""
+    """A lost database is a LedgerError."""
     ledger._database = type(ledger._database)("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(LedgerError, match="none"):
         await settled(ledger)
@@ -115,7 +115,7 @@ async def test_a_database_that_is_gone_is_said_to_be(ledger: PostgresLedger) -> 
 async def test_what_was_not_sent_is_for_the_workers_again(
     ledger: PostgresLedger, dsn: str
 ) -> None:
-    """Its chunk was done: it is to be sent from now on, without another command."""
+    """A doubt settled as not sent makes its campaign's chunk due."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO skycore.campaigns (name, state) VALUES ('promo', 'running')"
@@ -133,7 +133,7 @@ async def test_what_was_not_sent_is_for_the_workers_again(
 
 
 async def test_each_attempt_of_a_message_is_told_of(ledger: PostgresLedger, dsn: str) -> None:
-    """One that was sent again after doubt is unsent where neither attempt was taken."""
+    """A message sent twice is not sent if neither attempt is listed."""
     digest = digest_of("not looked at")
     again = attrs.evolve(intent("k", to="15551234881"), started_at=NOON + 3, text_digest=digest)
     assert await ledger.begin(again, resend_in_doubt=True) is None
@@ -146,7 +146,7 @@ async def test_each_attempt_of_a_message_is_told_of(ledger: PostgresLedger, dsn:
 
 
 async def test_who_may_still_be_alive_is_waited_for(ledger: PostgresLedger, dsn: str) -> None:
-    """Its session lives: it was taken for dead, and may be sending all the same."""
+    """A doubt of a live session stays open."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
             "UPDATE skycore.messages SET ended_at = NULL, interrupted_at = ended_at"
@@ -158,7 +158,7 @@ async def test_who_may_still_be_alive_is_waited_for(ledger: PostgresLedger, dsn:
 
 
 async def test_a_late_outcome_counts_after_a_report(ledger: PostgresLedger, dsn: str) -> None:
-    """Who was taken for dead, and for not having sent, tells that it has."""
+    """A late outcome replaces what a report said."""
     given = intent("late", to=TO)
     assert await ledger.begin(given) is None
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -176,7 +176,7 @@ async def test_a_late_outcome_counts_after_a_report(ledger: PostgresLedger, dsn:
 async def test_an_outcome_that_comes_while_it_settles_stands(
     ledger: PostgresLedger, dsn: str, late: str
 ) -> None:
-    """What a report proved of the message as it was is not written over that."""
+    """An outcome recorded during settling is not overwritten."""
     given = attrs.evolve(intent("late", to=TO), text_digest=b"text")
     assert await ledger.begin(given) is None
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -206,7 +206,7 @@ async def test_an_outcome_that_comes_while_it_settles_stands(
 async def test_who_is_known_to_have_been_sent_by_the_end_has_the_row(
     ledger: PostgresLedger, dsn: str
 ) -> None:
-    """Of two that are alike, one's late outcome comes while it settles: the other stays open."""
+    """A row may belong to a message whose late outcome comes during settling."""
     for n, key in enumerate(("first", "late")):
         digest = digest_of("not looked at")
         began = attrs.evolve(intent(key, to=TO), started_at=NOON + n, text_digest=digest)
@@ -229,7 +229,7 @@ async def test_who_is_known_to_have_been_sent_by_the_end_has_the_row(
 
 
 async def test_who_settles_again_at_once_waits_for_nobody(ledger: PostgresLedger) -> None:
-    """The lock is given back before its connection is, of which the server hears later."""
+    """Settling can be repeated at once."""
     for _ in range(60):
         async with ledger.settling():
             pass

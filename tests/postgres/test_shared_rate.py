@@ -1,7 +1,6 @@
-"""The row of a shared rate: a schedule that all keep together, on a clock that stands still.
+"""The row of a shared rate: one schedule for all, on a clock that stands still.
 
-Strategy: `frozen_rates` has the statements run as they are, at a time that passes
-only where a test lets it.
+Strategy: `frozen_rates` runs the statements as they are, at a time that only the test moves.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def rates(dsn: str) -> Iterator[FrozenRates]:
 
 
 def test_the_margin_holds_the_lateness() -> None:
-    """As many as come late into a second are fewer by the margin."""
+    """The margin of the rate makes up for permits that start late."""
     assert (1 - MARGIN) * (1 + LATE) <= 1
 
 
@@ -44,7 +43,7 @@ def test_the_margin_holds_the_lateness() -> None:
 def test_a_slow_rate_leaves_more_time_to_be_late(
     rates: FrozenRates, rate: float, late: float
 ) -> None:
-    """Where a second has part of a place left, half of that is for those who are late."""
+    """A slow rate allows permits to start later, within the rate."""
     given = rates.shared_rate(rate).ask(PermitRequest(count=1)).late
     assert given == pytest.approx(late, rel=0.01)
     within = (rate * (1 - MARGIN)) * (1 + given)  # permits that can begin in one second
@@ -55,7 +54,7 @@ def test_a_slow_rate_leaves_more_time_to_be_late(
 def test_permits_follow_the_schedule_and_a_burst_comes_at_once(
     rates: FrozenRates, burst: int
 ) -> None:
-    """After idling `burst` are due at once, and then one every 1 / rate seconds, and 1 % more."""
+    """After idling `burst` permits are due at once, and then one every 1 / rate seconds."""
     shared_rate = rates.shared_rate(2, burst)
     for _ in range(2):
         seen = [moment for _ in range(burst + 2) for moment in rates.moments(shared_rate)]
@@ -64,7 +63,7 @@ def test_permits_follow_the_schedule_and_a_burst_comes_at_once(
 
 
 def test_one_answer_gives_what_falls_into_a_short_time(rates: FrozenRates) -> None:
-    """Who wants many gets a few, and the burst with them; who wants few gets no more."""
+    """One answer grants the burst and what falls into a short time, or fewer if asked."""
     shared_rate = rates.shared_rate(1000, 30)
     assert len(rates.moments(shared_rate, 500)) == 29 + int(HORIZON * 990)
     assert len(rates.moments(shared_rate, 500)) == int(HORIZON * 990)
@@ -76,7 +75,7 @@ def test_one_answer_gives_what_falls_into_a_short_time(rates: FrozenRates) -> No
 
 
 def test_who_is_far_away_gets_permits_that_can_still_be_used(rates: FrozenRates) -> None:
-    """No permit is due before the answer can have arrived."""
+    """Permits are due only after the answer can have arrived."""
     shared_rate = rates.shared_rate(1000)
     assert rates.moments(shared_rate, 3, delay=0.25) == pytest.approx(
         [0.25 + n * full(1000) for n in range(3)], abs=1e-5
@@ -84,7 +83,7 @@ def test_who_is_far_away_gets_permits_that_can_still_be_used(rates: FrozenRates)
 
 
 def test_nobody_reserves_far_ahead(rates: FrozenRates) -> None:
-    """Beyond a time, or a number of permits where it is slow, one is told when to ask again."""
+    """Permits are granted only a limited time ahead; beyond it the answer says when to ask."""
     shared_rate = rates.shared_rate(1)
     seen = [moment for _ in range(30) for moment in rates.moments(shared_rate)]
     assert len(seen) == FEWEST_AHEAD
@@ -96,7 +95,7 @@ def test_nobody_reserves_far_ahead(rates: FrozenRates) -> None:
 
 
 def test_a_pause_stops_all_who_share_the_rate(rates: FrozenRates) -> None:
-    """A throttle answer to one: nobody gets a permit until its pause is over."""
+    """A throttle answer to one pauses all who share the rate."""
     shared_rate = rates.shared_rate(100)
     assert rates.throttle(shared_rate, 7.0, 0).pause == pytest.approx(7.0)
     other = rates.shared_rate(100)
@@ -109,14 +108,14 @@ def test_a_pause_stops_all_who_share_the_rate(rates: FrozenRates) -> None:
 
 
 def test_a_pause_that_is_told_late_is_over_by_then(rates: FrozenRates) -> None:
-    """It counts from when it was heard of; the rate is halved all the same."""
+    """A pause reported late is over, but still halves the rate."""
     shared_rate = rates.shared_rate(100)
     assert rates.throttle(shared_rate, -5.0, 0).pause == 0
     assert shared_rate.ask(PermitRequest(count=1)).gap == pytest.approx(2 * full(100))
 
 
 def test_the_rate_is_halved_once_for_what_nobody_had_heard_of(rates: FrozenRates) -> None:
-    """Who tells of a message from before a halving, or was told not to halve, only pauses."""
+    """The rate is halved once for throttle answers from before a halving."""
     shared_rate = rates.shared_rate(320)
     gaps: list[float] = []
     for known, halve in [
@@ -134,7 +133,7 @@ def test_the_rate_is_halved_once_for_what_nobody_had_heard_of(rates: FrozenRates
 
 
 def test_the_rate_recovers_in_steps_and_fully(rates: FrozenRates) -> None:
-    """An eighth of the rate comes back with every quiet second, until it is whole."""
+    """The rate recovers by an eighth with every quiet second."""
     shared_rate = rates.shared_rate(64)
     rates.throttle(shared_rate, 1.0, 0)
     rates.time.now += 1.0
@@ -146,7 +145,7 @@ def test_the_rate_recovers_in_steps_and_fully(rates: FrozenRates) -> None:
 
 
 def test_an_answer_to_an_old_message_takes_back_no_recovery(rates: FrozenRates) -> None:
-    """A late answer pauses, and the recovery goes on from where it was."""
+    """A late throttle answer pauses, and does not undo the recovery."""
     shared_rate = rates.shared_rate(64)
     rates.throttle(shared_rate, 1.0, 0)
     rates.time.now += 1.0 + 2 * RECOVERY_TIME
@@ -156,7 +155,7 @@ def test_an_answer_to_an_old_message_takes_back_no_recovery(rates: FrozenRates) 
 
 
 def test_nobody_sleeps_through_the_recovery(rates: FrozenRates) -> None:
-    """What was due at a very low rate comes sooner once the rate is whole again."""
+    """A permit due at a low rate comes sooner once the rate has recovered."""
     shared_rate = rates.shared_rate(4)
     for known in range(5):
         rates.throttle(shared_rate, 1.0, known)
@@ -173,7 +172,7 @@ def test_nobody_sleeps_through_the_recovery(rates: FrozenRates) -> None:
 
 
 def test_a_clock_that_is_set_back_stops_nobody(rates: FrozenRates) -> None:
-    """Where the clock of the database is set back by an hour, permits go on at once."""
+    """Permits go on at once if the database's clock is set back."""
     shared_rate = rates.shared_rate(100)
     rates.moments(shared_rate)
     rates.time.now -= 3600
@@ -184,7 +183,7 @@ def test_a_clock_that_is_set_back_stops_nobody(rates: FrozenRates) -> None:
 
 @pytest.mark.parametrize("looks", [0, 1], ids=["at once", "seen to pause before"])
 def test_a_clock_that_is_set_back_makes_no_pause_longer(rates: FrozenRates, looks: int) -> None:
-    """Where it is set back by an hour after a throttle, the pause begins anew, and ends."""
+    """A clock set back during a pause restarts that pause, no more."""
     shared_rate = rates.shared_rate(10)
     rates.throttle(shared_rate, 2.0, 0)
     for _ in range(looks):
@@ -205,7 +204,7 @@ def test_a_clock_that_is_set_back_makes_no_pause_longer(rates: FrozenRates, look
 
 
 def test_the_rate_that_was_opened_last_holds_for_all(rates: FrozenRates, dsn: str) -> None:
-    """A new rate can be rolled out; who connects again brings back no old one."""
+    """The rate opened last counts for all who share the name."""
     old = SharedRate(FrozenDatabase(dsn, rates.time), "promo", rate=10, burst=1, clock=rates.time)
     old.open()
     rates.shared_rate(500)
@@ -215,7 +214,7 @@ def test_the_rate_that_was_opened_last_holds_for_all(rates: FrozenRates, dsn: st
 
 
 def test_a_row_that_was_removed_is_made_again(rates: FrozenRates, dsn: str) -> None:
-    """Removing the row of a rate in use stops nobody."""
+    """A removed row is made again."""
     shared_rate = rates.shared_rate(10)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DELETE FROM skycore.shared_rates")
@@ -225,7 +224,7 @@ def test_a_row_that_was_removed_is_made_again(rates: FrozenRates, dsn: str) -> N
 def test_a_row_that_cannot_be_made_is_no_permit(
     rates: FrozenRates, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where somebody removes it as fast as it is made, nothing is granted."""
+    """Nothing is granted if the row is removed as fast as it is made."""
     shared_rate = rates.shared_rate(10)
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM skycore.shared_rates")
@@ -235,13 +234,13 @@ def test_a_row_that_cannot_be_made_is_no_permit(
 
 
 def test_rates_of_other_names_are_apart(rates: FrozenRates) -> None:
-    """One name is slowed, another is not."""
+    """Rates of different names are independent."""
     rates.throttle(rates.shared_rate(10), 60.0, 0)
     assert rates.moments(rates.shared_rate(10, name="alerts")) == pytest.approx([0.0], abs=1e-5)
 
 
 def test_connections_that_ask_at_once_get_different_permits(dsn: str) -> None:
-    """Each statement waits for the one before it, and goes on from where that ended."""
+    """Concurrent requests get different permits."""
     given: list[float] = []
 
     def process() -> None:
@@ -289,7 +288,7 @@ def test_no_second_sees_more_than_rate_and_burst(
     steps: list[tuple[int, float, float]],
     throttled: int | None,
 ) -> None:
-    """However processes get permits, wake late, are slow or throttled, no second is too full."""
+    """No second has more starts than rate and burst, in random runs."""
     shared_rate = rates.shared_rate(rate, burst, name=f"{rate} {burst} {rates.time.now}")
     processes = [Permits() for _ in range(3)]
     for each in processes:  # which know from the first how far the clocks are apart

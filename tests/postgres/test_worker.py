@@ -1,6 +1,6 @@
 """Workers that share a campaign, with the simulator's bill as the oracle.
 
-Some run in this process and some in their own, where they are killed and stopped.
+Some run in this process, and some in their own, where they are killed and stopped.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ NOWHERE = "http://127.0.0.1:9/"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Stay on asyncio, which is all that the queue runs on."""
+    """Run on asyncio alone, as the queue does."""
     return "asyncio"
 
 
-class Counted(RateLimiter):
-    """Counts the starts that were granted and whose answer has not come."""
+class CountingLimiter(RateLimiter):
+    """A limiter that counts the starts granted and not yet answered."""
 
     def __init__(self, stub: StubTransport) -> None:
         super().__init__(None)
@@ -76,7 +76,7 @@ class Counted(RateLimiter):
 
 
 class Slow(StubTransport):
-    """Takes a while for each answer, as a transport does."""
+    """A transport that takes a while for each answer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Slow(StubTransport):
 
 
 class _Moment(anyio.Event):
-    """What a moment is enough to wait for."""
+    """A value for which a short wait is enough."""
 
     def __new__(cls) -> _Moment:
         return object.__new__(cls)
@@ -101,7 +101,7 @@ def some(count: int, *, first: int = 0, name: str = "promo") -> Iterator[SMS]:
 
 
 def until(is_so: Callable[[], bool], within: float = 30) -> None:
-    """Wait for what is to come by itself."""
+    """Wait for a condition that comes by itself."""
     end = time.monotonic() + within
     while not is_so():
         assert time.monotonic() < end, "it did not come"
@@ -109,14 +109,14 @@ def until(is_so: Callable[[], bool], within: float = 30) -> None:
 
 
 async def soon(is_so: Callable[[], bool], within: float = 30) -> None:
-    """Wait for what is to come by itself, while others go on."""
+    """Wait for a condition while other tasks run."""
     with anyio.fail_after(within):
         while not is_so():  # noqa: ASYNC110 - it is about another process, or the clock
             await anyio.sleep(0.01)
 
 
 async def test_a_worker_drains_a_campaign(connection: Connection, dsn: str) -> None:
-    """Every message is sent once, with what it was loaded with, and the campaign is done."""
+    """A worker sends each message once, and the campaign is done."""
     load(connection, "promo", some(120), size=25)
     with Simulator(behaviours={}) as skycore:
         worker = await work(dsn, skycore.url)
@@ -127,7 +127,7 @@ async def test_a_worker_drains_a_campaign(connection: Connection, dsn: str) -> N
 
 
 async def test_a_campaign_that_starts_later_is_sent_then(connection: Connection, dsn: str) -> None:
-    """Workers wait for its start and send nothing before, even one that ends when all is done."""
+    """Workers wait for a campaign's start, even one that ends when all is done."""
     starts_at = datetime.now(UTC) + timedelta(seconds=0.7)
     load(connection, "promo", some(20), starts_at=starts_at)
     await work(dsn, NOWHERE, transport=StubTransport())
@@ -141,10 +141,10 @@ async def test_a_campaign_that_starts_later_is_sent_then(connection: Connection,
 async def test_both_slots_have_no_more_in_flight_than_one(
     connection: Connection, dsn: str
 ) -> None:
-    """Two chunks at once share the messages in flight, and use them all."""
+    """Two chunks of a worker share its messages in flight."""
     load(connection, "promo", some(200), size=50)
     stub = Slow()
-    limiter = Counted(stub)
+    limiter = CountingLimiter(stub)
     await work(dsn, NOWHERE, transport=stub, rate=limiter)
     assert limiter.most <= IN_FLIGHT  # no start is kept for later
     assert len(set(stub.sent)) == len(stub.sent) == 200
@@ -154,7 +154,7 @@ async def test_both_slots_have_no_more_in_flight_than_one(
 async def test_a_refused_account_halts_the_campaign_for_all(
     connection: Connection, dsn: str
 ) -> None:
-    """One worker meets E713: the others stop, the reason is kept, and after resume it goes on."""
+    """A refused account halts the campaign for all workers, until it is resumed."""
     load(connection, "promo", some(400), size=20)
     account = {"code": ""}
     stub = StubTransport(lambda to: refused(account["code"]) if account["code"] else accepted(to))
@@ -191,7 +191,7 @@ async def test_a_refused_account_halts_the_campaign_for_all(
 async def test_what_would_refuse_others_halts_the_campaign(
     connection: Connection, dsn: str, code: str, said: str
 ) -> None:
-    """Nothing of it is a refusal of the message: mended by loading it again, all goes out."""
+    """A refused sender, campaign or request halts the campaign; loaded anew, it is sent."""
     load(connection, "promo", some(100), size=25)
     stub = StubTransport(lambda _: refused(code))
     await work(dsn, NOWHERE, transport=stub)
@@ -212,7 +212,7 @@ async def test_what_would_refuse_others_halts_the_campaign(
 async def test_an_outage_halts_the_campaign_over_all_workers(
     connection: Connection, dsn: str
 ) -> None:
-    """An address that answers all with an error page costs few doubts; after it all goes on."""
+    """Doubts in a row halt the campaign for all workers, until it is resumed."""
     load(connection, "promo", some(1000), size=100)
     with Simulator(behaviours={}) as skycore:
         skycore.script(*[OUTAGE] * 1000)
@@ -239,7 +239,7 @@ async def test_an_outage_halts_the_campaign_over_all_workers(
 async def test_doubts_with_answers_between_them_halt_nothing(
     connection: Connection, dsn: str
 ) -> None:
-    """Many doubts, but never many in a row, are what each of them is, and no outage."""
+    """Doubts with answers between them do not halt the campaign."""
     load(connection, "promo", some(900), size=100)
     count = itertools.count()
     transport = StubTransport(lambda to: accepted(to) if next(count) % 3 == 0 else b"<html>")
@@ -252,7 +252,7 @@ async def test_doubts_with_answers_between_them_halt_nothing(
 async def test_a_campaign_that_is_halted_again_is_announced_again(
     connection: Connection, dsn: str, answer: bytes
 ) -> None:
-    """After a resume the next halt is another one, whether by a refusal or by doubts in a row."""
+    """A second halt after a resume is announced again."""
     load(connection, "promo", some(500), size=50)
     said: list[str] = []
 
@@ -270,7 +270,7 @@ async def test_a_campaign_that_is_halted_again_is_announced_again(
 
 
 async def test_doubts_in_a_paused_campaign_are_no_halt(connection: Connection, dsn: str) -> None:
-    """Who reports doubts and finds the campaign paused stops, and tells nobody of a halt."""
+    """Doubts in a paused campaign are not announced as a halt."""
     load(connection, "promo", some(100))
     said: list[str] = []
     stub = Slow()
@@ -287,7 +287,7 @@ async def test_doubts_in_a_paused_campaign_are_no_halt(connection: Connection, d
 
 
 async def test_two_slots_announce_one_halt_once(connection: Connection, dsn: str) -> None:
-    """Both slots of a worker meet the refusal of the account, and people read of it once."""
+    """Both slots of a worker announce one halt once."""
     load(connection, "promo", some(200), size=50)
     said: list[str] = []
     stub = Slow()
@@ -303,7 +303,7 @@ async def test_two_slots_announce_one_halt_once(connection: Connection, dsn: str
 async def test_rights_that_are_revoked_end_a_worker_with_a_reason(
     connection: Connection, dsn: str, lost: str
 ) -> None:
-    """A worker that may not go on says what to do, and what it had is left to the others."""
+    """A worker whose rights are revoked ends with advice, and others finish."""
     load(connection, "promo", some(300), size=100)
     connection.execute("CREATE ROLE clerk LOGIN")
     for schema in ("skycore", "skycore_queue"):
@@ -337,10 +337,10 @@ async def test_rights_that_are_revoked_end_a_worker_with_a_reason(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["pause", "cancel"])
-async def test_a_word_of_the_operator_stops_all_workers(
+async def test_pause_and_cancel_stop_all_workers(
     connection: Connection, dsn: str, word: str
 ) -> None:
-    """A paused or cancelled campaign sends nothing more but what was in flight."""
+    """A paused or cancelled campaign sends only what was in flight."""
     load(connection, "promo", some(400), size=200)
     stub = StubTransport()
     asked: list[int] = []
@@ -365,7 +365,7 @@ async def test_a_word_of_the_operator_stops_all_workers(
 
 
 async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: str) -> None:
-    """Who has lost a chunk begins no message of it, before it hears of it in any other way."""
+    """A worker whose chunk was taken over begins none of its messages."""
     load(connection, "promo", some(400), size=400)
     stub = StubTransport()
     taken: list[int] = []
@@ -385,7 +385,7 @@ async def test_a_chunk_that_was_taken_over_is_left(connection: Connection, dsn: 
 async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
     connection: Connection, dsn: str
 ) -> None:
-    """At the next renewal it stops, and the ledger has no intent of it to refuse."""
+    """A worker that learns at the renewal of a takeover stops before any intent."""
     load(connection, "promo", some(40))
     stub = StubTransport()
     stub.held = answers = anyio.Event()
@@ -407,7 +407,7 @@ async def test_who_hears_that_its_chunk_was_taken_does_not_even_try(
 
 
 class Faltering(RetryingConnection):
-    """Cannot take some steps the first time, as when the database is lost and one must end."""
+    """A connection on which some steps fail the first time."""
 
     def __init__(self, dsn: str, *names: str) -> None:
         super().__init__(Database(dsn))
@@ -423,7 +423,7 @@ class Faltering(RetryingConnection):
 async def test_what_a_worker_cannot_do_now_it_does_later(
     connection: Connection, dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A step that failed costs nobody a message: it comes again, or the lease runs out."""
+    """A worker's step that fails is repeated, and no message is lost."""
     load(connection, "promo", some(60), size=20)
     count = itertools.count()
     stub = Slow()
@@ -440,7 +440,7 @@ async def test_what_a_worker_cannot_do_now_it_does_later(
 async def test_who_drains_sends_what_it_has_yet_to_take_back(
     connection: Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An intent whose commit was not heard of: others were done with its chunk meanwhile."""
+    """A worker that drains sends a message whose unclear intent is undone."""
     load(connection, "promo", some(1))
     (id_,) = due(connection, 1)
     chunk = take(connection, id_, worker="another", lease=30)
@@ -470,7 +470,7 @@ async def test_who_drains_sends_what_it_has_yet_to_take_back(
 async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
     connection: Connection, dsn: str
 ) -> None:
-    """Nothing of it is begun, and another worker goes on with it at once."""
+    """A chunk taken as its worker stops is given back untouched."""
     load(connection, "promo", some(20))
 
     class Stopping(RetryingConnection):
@@ -490,7 +490,7 @@ async def test_a_chunk_that_is_taken_while_its_worker_is_stopped_is_given_back(
 
 @pytest.mark.slow
 async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str) -> None:
-    """Where there is no way, messages wait; when there is one again, each goes out once."""
+    """Messages that cannot be sent are sent once each when there is a way again."""
     load(connection, "promo", some(60), size=20)
     lost = StubTransport(lambda _: NotSent("no way"))
 
@@ -509,7 +509,7 @@ async def test_what_was_not_sent_is_sent_later(connection: Connection, dsn: str)
 async def test_what_was_sent_counts_once_however_often_its_chunk_is_looked_at(
     connection: Connection, dsn: str
 ) -> None:
-    """One of a chunk has no way for a while; the others were sent at the first look at it."""
+    """A message counts once however often its chunk is taken."""
     load(connection, "promo", some(3), size=3)
     late = next(some(1)).to
     stub = StubTransport(
@@ -522,7 +522,7 @@ async def test_what_was_sent_counts_once_however_often_its_chunk_is_looked_at(
 
 @pytest.mark.slow
 async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn: str) -> None:
-    """Where there is no way, a large chunk goes back early instead of failing to its end."""
+    """A worker that gets nothing through gives its chunk back early."""
     load(connection, "promo", some(400), size=400)
     lost = StubTransport(lambda _: NotSent("no way"))
 
@@ -541,7 +541,7 @@ async def test_who_gets_nothing_through_stops_trying(connection: Connection, dsn
 async def test_a_worker_whose_messages_all_end_in_doubt_stops_trying(
     connection: Connection, dsn: str
 ) -> None:
-    """An address that answers everything with an error page gets no more than it must."""
+    """A worker whose messages all end in doubt stops after the limit."""
     load(connection, "promo", some(400), size=400)
     lost = StubTransport(lambda _: b"<html>")
 
@@ -560,7 +560,7 @@ async def test_a_worker_whose_messages_all_end_in_doubt_stops_trying(
 
 @pytest.mark.slow
 async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str) -> None:
-    """A lease is renewed while its chunk is worked on: nobody takes it over meanwhile."""
+    """A lease is renewed while its chunk is worked on."""
     load(connection, "promo", some(300), size=150)
     timing = attrs.evolve(TIMING, lease=0.4)
     async with anyio.create_task_group() as group:
@@ -571,7 +571,7 @@ async def test_a_chunk_that_takes_long_is_kept(connection: Connection, dsn: str)
 
 
 async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) -> None:
-    """Refusals of one message, opt-outs and doubt are outcomes: the chunk is done."""
+    """Rejected, opted-out and in-doubt messages let their chunk be done."""
     load(connection, "promo", some(10))
     connection.execute("INSERT INTO skycore.opt_outs VALUES ('15550000003', true, 1)")
     answers = {"15550000001": refused("E110"), "15550000002": b"<html>"}
@@ -591,7 +591,7 @@ async def test_what_is_refused_is_done_with(connection: Connection, dsn: str) ->
 async def test_a_key_that_went_out_with_other_content_says_how_far_it_got(
     connection: Connection, dsn: str, answer: bytes
 ) -> None:
-    """Loaded under another campaign, it is left out; that the first is in doubt is to be seen."""
+    """A key sent with other content by another campaign is left out with its state."""
     load(connection, "promo", some(1))
     await work(dsn, NOWHERE, transport=StubTransport(lambda _: answer))
     load(connection, "other", [attrs.evolve(each, text="Goodbye") for each in some(2)])
@@ -608,7 +608,7 @@ async def test_a_key_that_went_out_with_other_content_says_how_far_it_got(
 
 @pytest.mark.slow
 async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, dsn: str) -> None:
-    """A restart in the middle costs nobody: every message goes out once."""
+    """A restart of the database loses no message and sends none twice."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         queue.migrate(connection)
         load(connection, "promo", some(400), size=40)
@@ -636,7 +636,7 @@ async def test_a_database_that_is_lost_is_waited_for(postgres_server: Server, ds
 async def test_a_worker_that_ends_without_its_database_knows_what_that_leaves_in_doubt(
     postgres_server: Server, connection: Connection, dsn: str
 ) -> None:
-    """What it was told was accepted, and could not write, is not to be taken for settled."""
+    """A worker that ends without its database counts the outcomes it could not record."""
     load(connection, "promo", some(4))
     slow = {f"{n:04}": Behaviour(delay=0.5) for n in range(4)}
     with Simulator(behaviours=slow, time_scale=1) as skycore:
@@ -654,7 +654,7 @@ async def test_a_worker_that_ends_without_its_database_knows_what_that_leaves_in
 
 
 async def test_a_connection_waits_for_its_database(postgres_server: Server, dsn: str) -> None:
-    """A step is taken again when the database is back, and what happened is told once."""
+    """A step waits for its database, and both changes are reported once."""
     told: list[str | None] = []
     connection = RetryingConnection(Database(dsn), on_trouble=told.append)
     assert not await connection.run(are_left)
@@ -674,7 +674,7 @@ async def test_a_connection_waits_for_its_database(postgres_server: Server, dsn:
 async def test_a_worker_that_meets_a_standby_in_a_failover_goes_on_with_the_primary(
     connection: Connection, dsn: str
 ) -> None:
-    """Neither its steps nor its queue stay with a server that takes no writes."""
+    """A worker goes on with the primary after a failover."""
     load(connection, "promo", some(200), size=20)
     with Simulator(behaviours={}) as skycore:
 
@@ -694,7 +694,7 @@ async def test_a_worker_that_meets_a_standby_in_a_failover_goes_on_with_the_prim
 async def test_trouble_is_told_once_however_often_it_is_met(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second failure in a row is no news."""
+    """Repeated failures of the database are reported once."""
     monkeypatch.setattr("skycore_async.campaigns.retrying_connection._FIRST_PAUSE", 0)
     told: list[str | None] = []
     connection = RetryingConnection(Database(dsn), on_trouble=told.append)
@@ -711,7 +711,7 @@ async def test_trouble_is_told_once_however_often_it_is_met(
 
 
 async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str) -> None:
-    """A worker that was stopped in the middle of one goes on when it wakes."""
+    """A step whose transaction the server ended is repeated."""
     connection, waits = RetryingConnection(Database(dsn)), iter([0.4])
 
     def step(connection: Connection) -> str:
@@ -728,7 +728,7 @@ async def test_a_step_whose_transaction_the_server_ended_is_taken_again(dsn: str
 async def test_a_database_that_was_migrated_while_it_was_away_takes_no_step(
     connection: Connection, dsn: str
 ) -> None:
-    """This version does not know its tables: a worker ends, and says so."""
+    """A worker ends if the database was migrated meanwhile."""
     retrying = RetryingConnection(Database(dsn))
     assert not await retrying.run(are_left)
     connection.execute("UPDATE skycore.version SET version = version + 1")
@@ -748,9 +748,9 @@ async def test_a_database_that_was_migrated_while_it_was_away_takes_no_step(
 
 
 async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> None:
-    """What another try would not mend and no operator could is an error of the program.
+    """A step's own error is raised and not retried.
 
-    Tables may be gone while a backup is put back, which knows nothing of what was sent since.
+    Missing tables are an error that advises to migrate or, after a restore, to cancel.
     """
     connection = RetryingConnection(Database(dsn))
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -763,7 +763,7 @@ async def test_a_step_that_is_wrong_is_no_trouble_of_the_database(dsn: str) -> N
 
 
 async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server, dsn: str) -> None:
-    """Once it is to stop, a database that is lost is an error at once."""
+    """A worker that is stopping does not wait for a lost database."""
     connection = RetryingConnection(Database(dsn))
     await anyio.to_thread.run_sync(postgres_server.stop)
 
@@ -789,7 +789,7 @@ async def test_who_is_told_to_end_waits_for_no_database(postgres_server: Server,
 def test_killed_workers_lose_nobody_and_send_nobody_twice(
     connection: Connection, dsn: str
 ) -> None:
-    """After kill -9 another takes the chunk over: no duplicate, none lost, doubt bounded."""
+    """Killed workers lose no message, send none twice, and leave bounded doubt."""
     load(connection, "promo", some(300), size=30)
     with Simulator(behaviours={}) as skycore, workers(2, dsn, skycore.url) as (one, two):
         until(lambda: skycore.billed >= 60)
@@ -819,7 +819,7 @@ def _check(connection: Connection, billed: Counter[str], *, kills: int) -> None:
 @pytest.mark.slow
 @needs_signals
 def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str) -> None:
-    """A worker that was stopped beyond its lease has lost its chunk, and begins no message."""
+    """A worker that wakes beyond its lease begins no message."""
     load(connection, "promo", some(300), size=100)
     with Simulator(behaviours={}) as skycore, workers(1, dsn, skycore.url) as (zombie,):
         until(lambda: skycore.billed >= 50)
@@ -839,7 +839,7 @@ def test_a_zombie_that_wakes_sends_nothing_more(connection: Connection, dsn: str
 def test_a_worker_that_is_asked_to_end_gives_its_chunks_back(
     connection: Connection, dsn: str
 ) -> None:
-    """SIGTERM leaves no doubt and no lease behind: another goes on at once."""
+    """SIGTERM leaves neither doubt nor lease, and another worker goes on."""
     load(connection, "promo", some(300), size=150)
     with Simulator(behaviours={}) as skycore, workers(1, dsn, skycore.url) as (first,):
         until(lambda: skycore.billed >= 50)
