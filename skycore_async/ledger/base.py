@@ -287,6 +287,10 @@ class BaseLedger(ABC):
                 yield entry
             after = page[-1].number
 
+    async def opt_outs_version(self) -> object:
+        """Return a value that is another one if an opt-out changed that no waiter is told of."""
+        return None
+
     async def is_opted_out(self, number: str) -> bool:
         """Return whether a number has opted out; InvalidMessage if it is no number."""
         return await self.run(IsOptedOut(number=numbers.number(number)))

@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 import attrs
 
 from ..commands import Begin, Fence, LedgerCommand, Lookup
-from .ledger import PostgresLedger, SharedLedger
+from .ledger import PostgresLedger
+from .shared_ledger import SharedLedger
 
 T = TypeVar("T")
 

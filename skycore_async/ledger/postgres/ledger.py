@@ -46,7 +46,6 @@ from ...postgres.schema import Connection
 from ...runtime.background import BackgroundTasks
 from ...runtime.logs import log
 from ...runtime.secret import Secret
-from ..base import BaseLedger
 from ..commands import (
     WITHDRAWN,
     Begin,
@@ -72,23 +71,15 @@ from .pruning import end_pruning, wait_for_writers
 from .reading_connection import ConnectionBeside
 from .session import LedgerSession, may_hear_a_stop
 from .settling_lock import SettlingLock
+from .shared_ledger import SharedLedger
 from .unwritten import UnwrittenOutcomes
 
 T = TypeVar("T")
 
 LEASE: Final = 30.0  # seconds for which a session is alive after each renewal
 PATIENCE: Final = 5.0  # seconds for which reconnecting is tried; a receiver waits 8
-POLL: Final = 0.25  # seconds after which a waiter looks again
 _BEATS: Final = 3  # renewals in the time of a lease
 _PAUSE: Final = 0.1  # seconds between attempts to connect
-
-
-class SharedLedger(BaseLedger):
-    """A ledger that other processes change without notifying this one."""
-
-    async def _wait(self, changed: anyio.Event) -> None:
-        with anyio.move_on_after(POLL):
-            await changed.wait()
 
 
 class PostgresLedger(SharedLedger, OpenableLedger):

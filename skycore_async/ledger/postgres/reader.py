@@ -63,6 +63,12 @@ OF_MESSAGES: Final = (
     f"FROM skycore.messages {DIALECT.their_notifications} WHERE messages.id = ANY(%s)"
 )
 _NOTIFICATIONS: Final = f"SELECT messages.id, {NOTIFICATION.of('events')} {OF_MESSAGES}"
+# A sum, so that the order of the rows does not matter.
+_DIGEST: Final = """
+SELECT coalesce(sum(
+    hashtextextended(concat_ws(' ', number, out, at, stamped), 0)), 0)::text
+FROM skycore.opt_outs
+"""
 _TIMES: Final = f"""
 SELECT messages.id, events.state, min(happened) {OF_MESSAGES} AND events.state IS NOT NULL
 GROUP BY messages.id, events.state
@@ -120,6 +126,11 @@ class PostgresReader(SharedReader):
 
     def _each(self, make: Callable[[Any], T], rows: Sequence[Any]) -> list[T]:
         return list(map(make, rows))
+
+    def opt_outs_digest(self) -> str:
+        """Return a text that is another one if an opt-out or opt-in has changed."""
+        (digest,) = self._execute(_DIGEST).fetchone()
+        return str(digest)
 
     def delivery(self, *, plain_id: str | None, key: str | None) -> Delivery | None:
         """Return what is known of one message."""

@@ -2,7 +2,8 @@
 
 Strategy: at the beginning the ledger takes in what it has not seen of the list, and tells the list
 what that lacks.  While the ledger is open, changes of either go to the other: those of the list at
-a look every second, those of the ledger at the look after it.
+a look every second, those of the ledger at the look after it.  What other processes changed in the
+ledger, as in a database that several have open, is found at every tenth look, and at the last one.
 
 Rules:
 
@@ -20,6 +21,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -37,6 +39,7 @@ from ..opt_outs import CHANGED, OptOut, is_missed, relayed
 from .opt_out_list import PAGE, OptOutList
 from .watching import LOOK_EVERY, ProblemLog
 
+_ELSEWHERE: Final = 10  # looks, of which one looks for what other processes changed in the ledger
 _PAUSE: Final = 10  # times as long as it took to compare both: a tenth of the time at most
 
 _CLOSED: Final = (
@@ -92,6 +95,7 @@ class _Sharing:
         self._seen = 0
         self._file: object = None  # the identity of the list's file at the last look
         self._has_news = False
+        self._version: object = None  # of the ledger's entries, at least when they were told
         self._problems = ProblemLog()
         self._one_at_a_time = anyio.Lock()
 
@@ -116,6 +120,7 @@ class _Sharing:
 
     async def tell_all(self) -> None:
         """Tell the list every entry of the ledger that it lacks."""
+        version = await self._ledger.opt_outs_version()
         entries: list[OptOut] = []
         async for entry in self._ledger.opt_outs():
             entries.append(entry)
@@ -123,6 +128,7 @@ class _Sharing:
                 await self._tell(entries)
                 entries = []
         await self._tell(entries)
+        self._version = version
 
     def watch(self, watching: ExitStack) -> None:
         """Notice from now on whether an entry of the ledger changes."""
@@ -135,14 +141,17 @@ class _Sharing:
         """Pass changes on both ways, until `following` is cancelled."""
         pause = LOOK_EVERY
         with following:
-            while True:
+            for looks in itertools.count(1):
                 await sleep(pause)
                 began = now()
-                await self.look(watching)
+                await self.look(watching, elsewhere=looks % _ELSEWHERE == 0)
                 pause = max(LOOK_EVERY, _PAUSE * (now() - began))
 
-    async def look(self, watching: ExitStack) -> None:
-        """Take in what has changed, and tell what the list lacks; log errors, and raise none."""
+    async def look(self, watching: ExitStack, *, elsewhere: bool = True) -> None:
+        """Take in what has changed, and tell what the list lacks; log errors, and raise none.
+
+        With `elsewhere`, that is also what other processes changed in the ledger.
+        """
         if self._changed.is_set():
             self.watch(watching)
             self._has_news = True
@@ -150,13 +159,15 @@ class _Sharing:
             try:
                 async with self._one_at_a_time:
                     await self._take_changes()
-                    await self._tell_news()
+                    await self._tell_news(elsewhere=elsewhere)
             except RuntimeError:
                 if getattr(self._ledger, "is_open", True):
                     raise
                 raise LedgerError(_CLOSED) from None
 
-    async def _tell_news(self) -> None:
+    async def _tell_news(self, *, elsewhere: bool) -> None:
+        if elsewhere and not self._has_news:
+            self._has_news = await self._ledger.opt_outs_version() != self._version
         if self._has_news:
             await self.tell_all()
             self._has_news = False

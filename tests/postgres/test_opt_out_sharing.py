@@ -1,0 +1,56 @@
+"""A database that several processes have open shares opt-outs with the list of each machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skycore_async import PostgresLedger, parse_postback
+from skycore_async.ledger.sqlite.opt_out_list import OptOutList
+from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
+from tests.unit.ledger.sqlite.test_opt_out_list import ANN, BO, STOP, ManualSleep
+
+LOOKS = 10  # of which one finds what others heard
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> OptOutList:
+    return OptOutList(tmp_path / "opt-outs.db")
+
+
+def on(shared: OptOutList) -> list[str]:
+    """Return who is on a list."""
+    return [each.number for each in shared.opted_out()]
+
+
+@pytest.mark.anyio
+async def test_what_another_process_hears_comes_onto_the_list(
+    dsn: str, shared: OptOutList
+) -> None:
+    """A STOP or START that another process records reaches the list of a running worker."""
+    looks = ManualSleep()
+    async with (
+        PostgresLedger(dsn) as worker,
+        PostgresLedger(dsn) as receiver,
+        sharing_opt_outs(worker, shared, name="a", sleep=looks),
+    ):
+        await receiver.record(*parse_postback(STOP))
+        for _ in range(LOOKS):
+            await looks.look()
+        assert on(shared) == [ANN]
+        await receiver.opt_in(ANN)
+        for _ in range(LOOKS):
+            await looks.look()
+        assert on(shared) == []
+
+
+@pytest.mark.anyio
+async def test_the_last_look_finds_what_another_process_heard(
+    dsn: str, shared: OptOutList
+) -> None:
+    """A STOP that another process recorded just before a worker ends reaches the list."""
+    async with PostgresLedger(dsn) as worker, PostgresLedger(dsn) as receiver:
+        async with sharing_opt_outs(worker, shared, name="a", sleep=ManualSleep()):
+            await receiver.opt_out(BO)
+        assert on(shared) == [BO]
