@@ -88,6 +88,7 @@ def test_a_formula_that_is_a_text_is_what_it_shows() -> None:
         ("Smile :}", "Smile :}"),
         ("100 % {name}s, %s", "100 % Anns, %s"),
         ("100 %", "100 %"),
+        ("${code no}, [x] <3 %s% $5 <3", "$4711, [x] <3 %s% $5 <3"),
     ],
 )
 def test_a_template_is_filled(text: str, filled: str) -> None:
@@ -104,7 +105,13 @@ def test_a_template_is_filled(text: str, filled: str) -> None:
         ),
         ("Hi {name", "a { that is not closed"),
         ("Hi {}", "the text names {}"),
-        ("Hi {{ name }}", "'name' in two braces, .* write {name} for the column"),
+        ("Hi {{ name }}", "has {{ name }} in it, .* write {name} for the column"),
+        ("5% off, [code no.]!", r"has \[code no.\] in it, .* write {code no.} for the column"),
+        ("Hi <<Name>>", "has <Name> in it"),
+        ("Hi «name»", "has «name» in it"),
+        ("Hi *|NAME|*", r"has \*\|NAME\|\* in it"),
+        ("5% off for %name%", "has %name% in it"),
+        ("Hi {name}, $Name", r"has \$Name in it"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(text: str, said: str) -> None:
@@ -318,6 +325,12 @@ def test_what_is_kept_takes_little_memory() -> None:
             {"text": None},
             RejectionKind.INCOMPLETE,
             "{ NAME } would go out as it stands: only --text fills it",
+        ),
+        (
+            "to,name,text\n15551234888,Ann,Hi [name]!\n",
+            {"text": None},
+            RejectionKind.INCOMPLETE,
+            "[name] would go out as it stands: only --text fills it",
         ),
         ("to,name\n15551234888,a,b\n", {}, RejectionKind.INVALID, "it has 3 values for 2 columns"),
         ("to,name\n15551234888,\x07\n", {}, RejectionKind.INVALID, "U+0007"),

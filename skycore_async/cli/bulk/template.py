@@ -1,6 +1,7 @@
 """The template of `--text`: a text with the names of columns in braces.
 
-A text in a column of its own is no template, but was perhaps meant as one.
+Rule: where the name of a column would go out as it stands, nothing is sent.  So it would from a
+text in a column of its own, and where it is written as in other programs, as `[name]`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Final, Self
 from .recipients import Header, SheetError
 
 _PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
-_BRACED: Final = re.compile(r"\{[^{}]*\}")
-_DOUBLED: Final = re.compile(r"(?<!\{)\{\{\s*([^{}]*?)\s*\}\}(?!\})")
+_BRACED: Final = re.compile(r"\{([^{}]*)\}")
+_BEGINS: Final = re.compile(r"[{\[<«*%$]")
+_ELSEWHERE: Final = re.compile(  # how other programs write a column
+    r"(?<!\{)\{\{([^{}]*)\}\}(?!\})|\[([^\[\]]*)\]|<([^<>]*)>|«([^«»]*)»|\*\|([^|]*)\|\*"
+    r"|%(\w[\w .-]*)%|\$(\w+)"
+)
 
 
 class Template:
@@ -32,14 +37,14 @@ class Template:
         """Read a text with `{column}` in it, and `{{` for a brace.
 
         Raises SheetError for a column that is not in the header, for a brace that
-        is not closed, and for a column in double braces, as other template languages write it.
+        is not closed, and for a column as other template languages write it, in double braces.
         """
-        for name in _DOUBLED.findall(text):
-            if header.has(name):
-                raise SheetError(
-                    f"the text has {name!r} in two braces, which would go out as it stands: write"
-                    f" {{{name}}} for the column"
-                )
+        if found := _first_named(_ELSEWHERE, text, header):
+            written, name = found
+            raise SheetError(
+                f"the text has {written} in it, which would go out as it stands: write {{{name}}}"
+                " for the column"
+            )
         return cls(tuple(_parts(text, header)))
 
     def fill(self, values: Sequence[str]) -> str:
@@ -50,9 +55,19 @@ class Template:
 
 def unfilled(text: str, header: Header) -> str | None:
     """Return why a text in a column of its own was perhaps meant as a template; None if not."""
-    named = _BRACED.findall(text) if "{" in text else ()
-    first = next((name for name in named if header.has(name[1:-1])), None)
-    return None if first is None else f"{first} would go out as it stands: only --text fills it"
+    if not _BEGINS.search(text):  # as of nearly all texts, of which there may be many
+        return None
+    found = _first_named(_BRACED, text, header) or _first_named(_ELSEWHERE, text, header)
+    return found and f"{found[0]} would go out as it stands: only --text fills it"
+
+
+def _first_named(pattern: re.Pattern[str], text: str, header: Header) -> tuple[str, str] | None:
+    """Return the first column that a text names, as it is written and as its name, if any."""
+    for found in pattern.finditer(text):
+        name = found[found.lastindex or 0].strip()
+        if header.has(name):
+            return found[0], name
+    return None
 
 
 def _no_values(_: Sequence[str]) -> tuple[()]:
