@@ -586,12 +586,12 @@ def test_other_keys_send_nobody_a_second_message(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changed", ["{n}", "{n}.0"])
+@pytest.mark.parametrize("changed", ["{n}", "{n}.0", '"{n:,}"', "+1 (555) {n}", "00-{n}"])
 def test_keys_that_a_spreadsheet_changed_send_nobody_a_second_message(
     simulator: Simulator, changed: str
 ) -> None:
-    """Saved again, numbers lose the zeros in front, or are decimals."""
-    keyed_sheet(KEYED)
+    """Saved again, numbers lose the zeros in front, are decimals, or have other signs in them."""
+    keyed_sheet([row.replace(",00", ",1555") for row in KEYED] if "555" in changed else KEYED)
     assert run("promo.csv", "--key-column", "id").exit_code == 0
     keyed_sheet([f"1555123{n:04},Row{n},{changed.format(n=n)}\n" for n in range(3000, 3080)])
     done = run("promo.csv", "--key-column", "id")

@@ -141,6 +141,10 @@ def _digest(text: str) -> bytes:
 
 
 def _lasting_form(key: str) -> str:
-    """Return what spreadsheets keep of a key: they drop leading zeros, and add decimals."""
-    plain = normalize("NFKC", key).casefold()
-    return _DECIMALS.sub("", _ZEROS.sub("", plain))
+    """Return what spreadsheets keep of a key: they drop leading zeros, and add decimals.
+
+    A number they write in other ways, too, as that of a phone.
+    """
+    plain = _DECIMALS.sub("", normalize("NFKC", key).casefold())
+    number = "".join(filter(str.isalnum, plain))
+    return number.lstrip("0") if number.isdecimal() else _ZEROS.sub("", plain)
