@@ -54,6 +54,7 @@ from ..postgres.connection import (
 )
 from ..postgres.formats import SET_FORMATS
 from ..postgres.pooler_check import CLEAN, PROCESS
+from ..postgres.row_security import check_visible
 from ..postgres.schema import Connection
 from .chunks import DueChunk
 
@@ -146,6 +147,7 @@ def migrate(connection: Connection) -> bool:
 
 def check(connection: Connection) -> None:
     """Raise LedgerError unless the tables of the queue exist, in this version."""
+    check_visible(connection, schema=_SCHEMA)  # a worker would wait for jobs that it cannot see
     found = _found(connection)
     if found != _digest():
         said = "are not in this database" if found is None else "are of another procrastinate"

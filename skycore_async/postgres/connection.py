@@ -12,6 +12,7 @@ Rules:
 * A committed transaction is on the disk: `synchronous_commit` is set and read back, and a server
   with `fsync` off is refused, as is an unlogged table.  A synchronous standby has the transaction
   as well, see `watched_connection`.
+* Rows that are hidden from the user would be missed: see `row_security`.
 * The database can store every text: one in another encoding than UTF-8 is refused, and connections
   use UTF-8.
 * A connection that writes has a server session to itself, with its own settings, locks and
@@ -34,6 +35,7 @@ from ..runtime.secret import Secret
 from .formats import SET_FORMATS
 from .naming import are_ports, name_of
 from .pooler_check import UnfitSession, check_durable, check_session
+from .row_security import check_visible
 from .schema import Connection, check
 from .watched_connection import WatchedConnection
 
@@ -149,11 +151,11 @@ class Database:
 
         Raises LedgerError if it cannot be reached, or lacks the tables.
         """
-        return self._opened(lambda: self._without_frames(self._connect_plainly), check)
+        return self._opened(lambda: self._without_frames(self._connect_plainly), _check_seen)
 
     def open_beside(self) -> Connection:
         """Connect as `open_to_read` does, but to no standby, which may lack recent writes."""
-        return self._opened(lambda: self._without_frames(self._connect_beside), check)
+        return self._opened(lambda: self._without_frames(self._connect_beside), _check_seen)
 
     def _connect_beside(self) -> Connection:
         connection = self._connect_plainly()
@@ -210,7 +212,13 @@ class Database:
                 " has crashed since, or a standby took over, the table was emptied: cancel all"
                 " campaigns then before a worker starts, or what was sent goes out again"
             )
-        check(connection)
+        _check_seen(connection)
+
+
+def _check_seen(connection: Connection) -> None:
+    """Raise LedgerError unless this user sees the tables, and all of what is in them."""
+    check_visible(connection)  # a version that is hidden would seem to be missing
+    check(connection)
 
 
 @contextmanager
