@@ -78,6 +78,25 @@ def test_a_file_that_lines_of_two_encodings_are_in_garbles_no_text(broken: bytes
     sheet(PEOPLE.encode()).check_texts()
 
 
+@pytest.mark.parametrize("encoding", ["cp437", "cp850", "mac-roman"])
+@pytest.mark.parametrize("name", ["Renée", "Jörg", "Günter", "Françoise", "Häsler", "Hélène"])
+def test_a_file_that_excel_saved_for_another_system_garbles_no_text(
+    name: str, encoding: str
+) -> None:
+    """Its dialog has these beside each other, and what they write is read as other letters."""
+    content = f"to,name\n15551234888,Zo\u00eb\n15551234889,{name}\n15551234890,Br\u00e1ulio\n"
+    with pytest.raises(SheetError, match=r"line [234] .*: save the file as `CSV UTF-8`"):
+        sheet(content.encode(encoding)).check_texts()
+
+
+def test_what_windows_writes_is_no_other_system_s() -> None:
+    """Quotes, dashes, signs of money and trade, and the letters of its other languages."""
+    words = (
+        "“Côté” „Ähnlich”,O\u2019Brien…he,Škoda Hašek Žižka ŽIŽKA,5¢ £5 ¡Sí! ¤,ŒUVRE cœur,™ ‰ †"
+    )
+    sheet(f"to,name\n15551234888,Zoë {words}\n".encode("cp1252")).check_texts()
+
+
 def test_a_sheet_can_be_read_again_and_again() -> None:
     """The second reading gives what the first gave, even where the first was broken off."""
     read = sheet(PEOPLE.encode())

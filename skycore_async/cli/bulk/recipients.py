@@ -23,7 +23,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO, Final, NamedTuple
 
@@ -63,6 +63,11 @@ _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+# What is a letter with an accent in other encodings, and in Windows-1252 a sign or a large letter
+# that stands within no word.
+_NOT_WINDOWS: Final = re.compile(
+    rb"[A-Za-z][\x82-\x84\x86-\x8c\x8e\x94\x98\x9b\x9f\xa1\xa2\xa4][a-z]"
 )
 _WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
 
@@ -192,15 +197,17 @@ def _first_wrong_line(file: BinaryIO, codec: str) -> int | None:
     return None
 
 
-def _first_line_in_utf8(file: BinaryIO) -> int | None:
-    """Return the first line that is UTF-8 and not ASCII, None where there is none."""
+def _is_utf8(line: bytes) -> bool:
+    """Return whether a line is UTF-8 and not ASCII."""
+    with suppress(UnicodeDecodeError):
+        line.decode()
+        return not line.isascii()
+    return False
+
+
+def _first_line_that(file: BinaryIO, is_it: Callable[[bytes], object]) -> int | None:
     file.seek(0)
-    for number, line in enumerate(file, 1):
-        if not line.isascii():
-            with suppress(UnicodeDecodeError):
-                line.decode()
-                return number
-    return None
+    return next((number for number, line in enumerate(file, 1) if is_it(line)), None)
 
 
 def delimiter_of(line: str) -> str:
@@ -237,15 +244,23 @@ class Sheet:
         return f"{self.encoding.name}, {delimited}"
 
     def check_texts(self) -> None:
-        """Raise SheetError where lines seem to have several encodings, so that texts are garbled.
+        """Raise SheetError where the guessed encoding seems to be wrong, and texts are garbled.
 
-        A file is such that was joined of two, or in which a program cut a character in two.
+        So it is in a file that was joined of two encodings, or in which a program cut a character
+        in two, and in one that Excel saved for MS-DOS or the Macintosh.
         """
         wrong = self.encoding.wrong
-        if wrong is not None and (right := _first_line_in_utf8(self._file)) is not None:
+        if wrong is None:
+            return
+        if (right := _first_line_that(self._file, _is_utf8)) is not None:
             raise SheetError(
                 f"line {wrong} is not UTF-8, and line {right} is: read in one encoding, some texts"
                 " would go out garbled. Mend these lines, or save the file as `CSV UTF-8`"
+            )
+        if (line := _first_line_that(self._file, _NOT_WINDOWS.search)) is not None:
+            raise SheetError(
+                f"line {line} seems to be neither UTF-8 nor Windows-1252, but of MS-DOS or the"
+                " Macintosh, and would go out garbled: save the file as `CSV UTF-8`"
             )
 
     def rows(self) -> Iterator[Row]:
