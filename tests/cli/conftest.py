@@ -1,4 +1,4 @@
-"""What tests of commands share: files of a user of their own, for each test."""
+"""Fixtures of the command tests: a user's files of their own for each test."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skycore_async.simulator import API_KEY, Simulator
 def users_files_of_this_test(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begin each test with nobody on the list, and without a campaign before."""
+    """Begin each test with an empty list of opt-outs and no earlier campaign."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path_factory.mktemp("user")))
 
 
 @pytest.fixture
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key and sender."""
+    """Work in a directory of its own, with an API key and a sender."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -28,7 +28,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Put a provider at the address."""
+    """Run a simulator at the base URL."""
     with Simulator() as running:
         monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
         yield running

@@ -1,4 +1,4 @@
-"""`skycore`: the commands there are, their help, and what all of them have in common."""
+"""`skycore`: its commands, their help, and what all of them share."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def loaded(program: str) -> str:
-    """Return what a program prints at last: the names of the modules that it loads."""
+    """Return the last line of a program's output: the names of the modules it loads."""
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
@@ -87,13 +87,13 @@ def loaded(program: str) -> str:
 
 @pytest.fixture(scope="module")
 def loaded_by_help() -> dict[str, list[str]]:
-    """Return what the help of each command loads that none before it did."""
+    """Return which modules the help of each command loads in addition to those before."""
     found: dict[str, list[str]] = json.loads(loaded(LOADED_BY_EACH.format(commands=ORDER)))
     return found
 
 
 def test_the_help_lists_every_command_in_order() -> None:
-    """`skycore --help` names all commands, as people come to need them."""
+    """`skycore --help` lists all commands in the order in which people need them."""
     done = CliRunner().invoke(skycore, ["--help"])
     table = done.output.partition("Commands:")[2]
     assert done.exit_code == 0
@@ -102,7 +102,7 @@ def test_the_help_lists_every_command_in_order() -> None:
 
 @pytest.mark.slow
 def test_the_help_loads_no_command() -> None:
-    """`skycore --help` answers fast: it loads no command, no HTTP client and no tables."""
+    """`skycore --help` loads no command, HTTP client or table library."""
     modules = loaded(LOADED.format(arguments=["--help"]))
     commands = (f"skycore_async.cli.commands.{command.replace('-', '_')}" for command in ORDER)
     for name in (*commands, "httpx", "anyio", "rich"):
@@ -114,7 +114,7 @@ def test_the_help_loads_no_command() -> None:
 def test_the_help_of_a_command_loads_nothing_heavy(
     command: str, loaded_by_help: dict[str, list[str]]
 ) -> None:
-    """A command's own help, which completion asks for too, waits for no library."""
+    """A command's help loads no heavy library."""
     modules = set(loaded_by_help[command])
     assert f"skycore_async.cli.commands.{command.replace('-', '_')}" in modules
     heavy = {"httpx", "anyio", "rich", "uvicorn", "jinja2", "psycopg", "sqlite3"}
@@ -131,7 +131,7 @@ def test_every_command_has_help(command: str) -> None:
 
 @pytest.mark.parametrize("command", MINE)
 def test_help_has_an_example_and_says_what_the_table_says(command: str) -> None:
-    """Help begins with the line of the table, and has examples as they are typed."""
+    """A command's help begins with its line of the overview, and has examples."""
     done = CliRunner().invoke(skycore, [command, "--help"], env={"COLUMNS": "200"})
     assert COMMANDS[command].removesuffix(".") in done.output
     assert "\n  Examples:\n    " in done.output
@@ -149,7 +149,7 @@ def options_of(command: click.Command, context: click.Context) -> Iterator[click
 
 
 def test_every_option_says_what_it_is_for() -> None:
-    """None is listed by its name alone, and what is said of it is a sentence."""
+    """Every option has a help sentence."""
     options = list(options_of(skycore, click.Context(skycore)))
     assert len(options) > 100
     assert [each.opts for each in options if not (each.help or "").endswith((".", "]."))] == []
@@ -160,7 +160,7 @@ def test_every_option_says_what_it_is_for() -> None:
     "command", [[name] for name in ORDER] + [["cluster", "resend"], ["opt-outs", "candidates"], []]
 )
 def test_help_breaks_no_option(command: list[str], columns: str) -> None:
-    """A word with hyphens, such as an option, is on one line, where it can be copied."""
+    """Help breaks no word with hyphens, such as an option, across lines."""
     help_ = CliRunner().invoke(skycore, [*command, "--help"], env={"COLUMNS": columns}).output
     assert [line for line in help_.splitlines() if line.endswith("-")] == []
 
@@ -176,7 +176,7 @@ def test_help_breaks_no_option(command: list[str], columns: str) -> None:
     ],
 )
 def test_what_a_command_below_another_is_for_is_whole(group: str, last: str) -> None:
-    """However narrow the terminal: what is cut off may be what counts."""
+    """A subcommand's summary is not cut off on a narrow terminal."""
     help_ = CliRunner().invoke(skycore, [group, "--help"], env={"COLUMNS": "60"}).output
     commands = " ".join(help_.partition("Commands:")[2].split())
     assert last in commands
@@ -184,7 +184,7 @@ def test_what_a_command_below_another_is_for_is_whole(group: str, last: str) -> 
 
 
 def test_help_fits_a_narrow_terminal() -> None:
-    """At 40 columns, help is wrapped; only what is to be copied is not."""
+    """At 40 columns help is wrapped, but for the examples."""
     help_ = CliRunner().invoke(skycore, ["status", "--help"], env={"COLUMNS": "40"}).output
     prose, _, rest = help_.partition("Examples:")
     options = rest.partition("Exit codes:")[2]
@@ -205,7 +205,7 @@ def test_help_fits_a_narrow_terminal() -> None:
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_a_reason(arguments: list[str]) -> None:
-    """A user's mistake is told on standard error, and is no traceback."""
+    """Wrong usage is exit code 2 with a reason on standard error."""
     done = CliRunner().invoke(skycore, arguments)
     assert done.exit_code == Exit.USAGE
     assert done.stdout == ""
@@ -215,14 +215,14 @@ def test_wrong_usage_is_exit_code_2_with_a_reason(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_completion_is_there(shell: str) -> None:
-    """The line that the help gives for a shell makes its completion."""
+    """The help's line for a shell prints that shell's completion."""
     environment = {"_SKYCORE_COMPLETE": f"{shell}_source"}
     done = CliRunner().invoke(skycore, env=environment, prog_name="skycore")
     assert "_SKYCORE_COMPLETE" in done.output
 
 
 def test_completion_knows_commands_and_options() -> None:
-    """What was begun is completed, for a command and for an option's values."""
+    """Completion completes commands and values of options."""
 
     def complete(*words: str) -> str:
         environment = {
@@ -243,8 +243,8 @@ def test_completion_knows_commands_and_options() -> None:
         ("xyz", "No such command 'xyz'.\n"),
     ],
 )
-def test_a_command_that_is_none(typed: str, said: str) -> None:
-    """A slip of the finger is answered with the command that was meant, where one is near."""
+def test_an_unknown_command_suggests_a_near_one(typed: str, said: str) -> None:
+    """An unknown command is answered with the nearest one, if any is near."""
     done = CliRunner().invoke(skycore, [typed])
     assert done.exit_code == Exit.USAGE
     assert done.stderr.endswith(said)
@@ -258,8 +258,8 @@ def test_a_command_that_is_none(typed: str, said: str) -> None:
         ("bulk promo.csv -x", None),
     ],
 )
-def test_an_option_that_is_none(typed: str, near: str | None) -> None:
-    """It is answered with the one that is nearest, and with no other beside it."""
+def test_an_unknown_option_suggests_a_near_one(typed: str, near: str | None) -> None:
+    """An unknown option is answered with the nearest one, and no other."""
     done = CliRunner().invoke(skycore, typed.split())
     assert done.exit_code == Exit.USAGE
     *_, said = done.stderr.splitlines()
@@ -276,7 +276,7 @@ def test_an_option_that_is_none(typed: str, near: str | None) -> None:
     ],
 )
 def test_a_number_that_is_out_of_range_is_told_the_range(typed: str, numbers: str) -> None:
-    """And so is the range in the help of the option."""
+    """A number out of range is answered with the range, which the help has as well."""
     done = CliRunner().invoke(skycore, typed.split())
     assert done.exit_code == Exit.USAGE
     assert done.stderr.endswith(f": {numbers}\n")
@@ -286,7 +286,7 @@ def test_a_number_that_is_out_of_range_is_told_the_range(typed: str, numbers: st
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_wrong_usage_is_told_in_whole_words(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    """On a terminal, as all else is: no line is wider than it, and no word is broken."""
+    """A usage error on a terminal is wrapped between words."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -325,7 +325,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_library_of_the_extra_that_is_missing_is_named(
     library: str, arguments: list[str]
 ) -> None:
-    """Where click is installed and another of them is not, the extra of all is named."""
+    """A missing library of an extra is answered with the extra to install."""
     hidden = f"import sys; sys.modules[{library!r}] = None; "
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", hidden + LOADED.format(arguments=arguments)],
@@ -352,26 +352,26 @@ def group_that(raises: BaseException) -> Commands:
 
 
 def test_another_missing_module_is_a_defect_and_shows_itself() -> None:
-    """An import that is no extra's is not made to look like a user's mistake."""
+    """An ImportError that concerns no extra is raised as it is."""
     done = CliRunner().invoke(group_that(ImportError("no module 'skycore_asink'")), ["demo"])
     assert isinstance(done.exception, ImportError)
 
 
 def test_what_is_typed_and_is_no_text_is_one_line() -> None:
-    """As bytes in another encoding, in a place where a text is needed."""
+    """An argument that is no UTF-8 is a one-line error."""
     done = CliRunner().invoke(skycore, ["simulate", "--postback", "stop", "--to", "\udcff"])
     words = "skycore: an argument is not all text in UTF-8\n"
     assert (done.exit_code, done.stderr) == (Exit.USAGE, words)
 
 
 def test_ctrl_c_is_exit_code_130() -> None:
-    """An interrupted command says so, and exits with the code that shells use."""
+    """An interrupted command says so and exits with 130."""
     done = CliRunner().invoke(group_that(KeyboardInterrupt()), ["demo"])
     assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
 
 
 def test_a_second_ctrl_c_in_a_task_is_none_but_an_interruption() -> None:
-    """It is raised in a group, by whatever was under way; other groups are what they are."""
+    """A KeyboardInterrupt in an exception group is an interruption; other groups are raised."""
     raised = BaseExceptionGroup("tasks", [ValueError(), KeyboardInterrupt()])
     done = CliRunner().invoke(group_that(raised), ["demo"])
     assert (done.exit_code, done.stderr) == (Exit.INTERRUPTED, "skycore: interrupted\n")
@@ -380,10 +380,10 @@ def test_a_second_ctrl_c_in_a_task_is_none_but_an_interruption() -> None:
 
 
 def test_a_second_ctrl_c_as_the_first_is_told_of_is_told_of() -> None:
-    """As where it finds the program writing its last words."""
+    """A Ctrl-C while an error is being printed is an interruption."""
 
     class Words(KeyError, OSError):
-        """An error whose words are interrupted."""
+        """An error during whose text an interruption comes."""
 
         @property
         def filename(self) -> str:
@@ -397,7 +397,7 @@ def test_a_second_ctrl_c_as_the_first_is_told_of_is_told_of() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("when", ["while modules are imported", "at the end"])
 def test_ctrl_c_shows_no_traceback_whenever_it_comes(when: str) -> None:
-    """Before there is a command it is said in words; at the end it ends the process at once."""
+    """Ctrl-C during imports or at the end shows no traceback."""
     at_import = "import builtins as b, signal\nof = b.__import__\ndef load(name, *more):\n"
     at_import += "    if name == 'click': signal.raise_signal(signal.SIGINT)\n"
     at_import += "    return of(name, *more)\nb.__import__ = load"
@@ -415,7 +415,7 @@ def test_ctrl_c_shows_no_traceback_whenever_it_comes(when: str) -> None:
 
 @pytest.mark.parametrize("command", ["status", "export", "inbox"])
 def test_a_path_that_cannot_be_is_one_line(command: str) -> None:
-    """Whatever command it is given to: here, one that is too long for the name of a file."""
+    """An impossible path is a one-line error."""
     done = CliRunner().invoke(skycore, [command, "x" * 300])
     assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
     assert done.stderr.startswith(f"skycore: {'x' * 300}: ")
@@ -435,7 +435,7 @@ def test_a_path_that_cannot_be_is_one_line(command: str) -> None:
     ],
 )
 def test_a_dash_is_no_file(typed: str, surroundings: None) -> None:
-    """Where it cannot be standard input or output, it is refused, and no file is called so."""
+    """`-` is refused where it cannot be standard input or output."""
     Path("promo.csv").write_text("to\n15551234888\n")
     done = CliRunner().invoke(skycore, typed.split())
     assert (done.exit_code, done.stdout) == (2, "")
@@ -449,7 +449,7 @@ def test_a_dash_is_no_file(typed: str, surroundings: None) -> None:
     "arguments", [["segments", "x"], ["bulk", "promo.csv", "--text", "x", "--dry-run"]]
 )
 def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
-    """An answer that cannot be written is told of in words."""
+    """Output that cannot be written is a one-line error."""
     (tmp_path / "promo.csv").write_text("to\n15551234888\n")
     command = [sys.executable, "-m", "skycore_async.cli", *arguments]
     with Path("/dev/full").open("w") as full:
@@ -466,7 +466,7 @@ def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="its shell cannot close a stream")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_costs_no_outcome(closed: str, simulator: Simulator) -> None:
-    """As where something runs it in the background: what was sent is known, and the exit code."""
+    """A command with closed standard streams still sends, and has its exit code."""
     program = [sys.executable, "-W", "error", "-m", "skycore_async.cli"]
     Path("promo.csv").write_text("to\n15551233000\n")
     for command in (
@@ -489,7 +489,7 @@ def test_a_closed_stream_costs_no_outcome(closed: str, simulator: Simulator) -> 
 
 
 def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
-    """A stream that cannot hold a character gets its escape, and no traceback."""
+    """Characters that a stream cannot encode are escaped."""
     done = run("segments", "☎", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
     assert "BLACK TELEPHONE" in done.stdout
@@ -498,7 +498,7 @@ def test_output_goes_where_it_cannot_be_written_as_it_is() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_json_is_json_on_any_stream(encoding: str) -> None:
-    """Programs can read an answer whatever the stream it is written to can hold."""
+    """`--json` is valid JSON in any encoding of the stream."""
     done = run("segments", "é😀", "--json", PYTHONIOENCODING=encoding)
     shown = json.loads(done.stdout)["forced_ucs2"][0]
     assert (done.returncode, done.stderr, shown["character"]) == (0, "", "😀")
@@ -506,7 +506,7 @@ def test_json_is_json_on_any_stream(encoding: str) -> None:
 
 @pytest.mark.slow
 def test_no_color_is_obeyed_and_so_is_a_pipe(tmp_path: Path) -> None:
-    """What is piped has no escape sequences."""
+    """Output into a pipe has no escape sequences."""
     body = tmp_path / "postback.xml"
     body.write_text("<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE></POSTBACK>")
     done = run("parse", str(body), NO_COLOR="1", TERM="xterm-256color")

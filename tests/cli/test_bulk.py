@@ -1,4 +1,4 @@
-"""`skycore bulk` from the command line, over real sockets: sent once, stopped, gone on with."""
+"""`skycore bulk` over real sockets: sent once, stopped, and continued."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ LEFT_OUT = {"not valid": 1, "duplicate": 1, "incomplete": 0, "in doubt": 0}
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key, sender and an address where nobody is."""
+    """Work in a directory of its own, with key, sender and a base URL where nobody listens."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -70,7 +70,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Put somebody at the address."""
+    """Run a simulator at the base URL."""
     with Simulator() as running:
         monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
         yield running
@@ -105,7 +105,7 @@ def numbers(simulator: Simulator) -> list[str]:
 
 @pytest.mark.slow
 def test_messages_keep_the_tags_of_their_run(simulator: Simulator) -> None:
-    """Of each run its own: a message that was sent keeps those that it had."""
+    """A message keeps the tags of the run that sent it."""
     recipients()
     send("--tag", "spring", "--tag", "vip, north")
     send("--tag", "later")
@@ -118,7 +118,7 @@ def test_messages_keep_the_tags_of_their_run(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("tag", ["", "a\nb", "a" * 101])
 def test_what_is_no_tag_is_refused(tag: str, simulator: Simulator) -> None:
-    """As a wrong option is, before the file is read."""
+    """A bad tag is refused before the file is read."""
     recipients()
     done = run("promo.csv", "--text", "Hi", "--yes", "--tag", tag)
     assert (done.exit_code, len(simulator.messages)) == (2, 0)
@@ -127,7 +127,7 @@ def test_what_is_no_tag_is_refused(tag: str, simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_a_provider_that_is_asked_too_fast_is_told_of(simulator: Simulator) -> None:
-    """Who sees that a bulk has become slow sees why, also in the end."""
+    """Throttling by Skycore is counted in the progress and in the end."""
     recipients("to\n15551234888\n")
     simulator.script(*[Behaviour(taken=False, answer=Answer.THROTTLED_429, retry_after=0)] * 2)
     assert (
@@ -140,7 +140,7 @@ def test_a_provider_that_is_asked_too_fast_is_told_of(simulator: Simulator) -> N
 
 
 def test_every_row_is_sent_once(simulator: Simulator) -> None:
-    """What is valid is sent with its text, and the rest is written down to be mended."""
+    """Valid rows are sent once with their text, and the others are written as rejects."""
     recipients()
     done = send()
     assert (done["exit"], done["accepted"], done["left_out"]) == (1, 2, LEFT_OUT)
@@ -155,7 +155,7 @@ def test_every_row_is_sent_once(simulator: Simulator) -> None:
 
 
 def test_all_is_well_with_exit_code_0(simulator: Simulator) -> None:
-    """A sheet whose every row is accepted, or has been before, ends with 0 and no rejects."""
+    """A file whose every row is or was accepted ends with 0 and no rejects."""
     recipients("to,from,key\n15551234888,60856,a\n")
     first, again = send(text="Hello"), send(text="Hello")
     assert (first["exit"], first["accepted"], first["rejects"]) == (0, 1, None)
@@ -169,7 +169,7 @@ AMERICAN = "to\n(555) 123-4888\n555-123-4889\n+1 555 123 4888\n15551234890\n"
 
 @pytest.mark.slow
 def test_numbers_of_a_country_are_read(simulator: Simulator) -> None:
-    """With --country each goes to its country once, however it is written, now and later."""
+    """With --country each number is sent to once, however it is written, now and later."""
     recipients(AMERICAN)
     first, again = (send("--country", "US", text="Hello") for _ in range(2))
     assert (first["accepted"], first["left_out"]["duplicate"]) == (3, 1)
@@ -179,7 +179,7 @@ def test_numbers_of_a_country_are_read(simulator: Simulator) -> None:
 
 
 def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
-    """People and programs are told how many there are, and what --country makes of them."""
+    """Ten-digit numbers are counted before sending, with what --country makes of them."""
     recipients(AMERICAN)
     told = run("promo.csv", "--text", "Hello", "--dry-run").stdout
     assert "countries     +55 (2), +1 (2)\n" in told
@@ -190,7 +190,7 @@ def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
 
 
 def test_numbers_of_ten_digits_are_told_of_where_there_is_a_ledger() -> None:
-    """As where the campaign was begun with a part of its rows."""
+    """Ten-digit numbers are counted also if a ledger exists."""
 
     async def begin() -> None:
         async with SQLiteLedger("promo.db"):
@@ -204,9 +204,9 @@ def test_numbers_of_ten_digits_are_told_of_where_there_is_a_ledger() -> None:
 
 @pytest.mark.slow
 def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Simulator) -> None:
-    """What was accepted or is in doubt under the number as written is not sent as it is read.
+    """A campaign continued with --country sends nobody again who was accepted or in doubt.
 
-    What was refused is: nothing of it went out.
+    A message that was rejected under the number as written is sent.
     """
     recipients("to\n555 555 4888\n555 555 2002\n555 555 0110\n")
     before = send(text="Hello")
@@ -226,9 +226,9 @@ def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Sim
 
 @pytest.mark.slow
 def test_what_is_in_doubt_can_be_settled_before_the_rest_is_sent(simulator: Simulator) -> None:
-    """With --settle: what the report lists is done, and the rest stays in doubt and is not sent.
+    """With --settle doubts that the report lists are done before the rest is sent.
 
-    The command that ends doubts is named where there are any.
+    Without it the command that settles is named where there are doubts.
     """
     recipients("to\n15551234888\n15551232002\n15551232001\n")
     first = run("promo.csv", "--text", "Hello", "--yes")
@@ -243,7 +243,7 @@ def test_what_is_in_doubt_can_be_settled_before_the_rest_is_sent(simulator: Simu
 
 @pytest.mark.slow
 def test_a_report_that_cannot_be_had_stops_nothing(simulator: Simulator) -> None:
-    """What is in doubt stays so, and the rest is sent."""
+    """A report that cannot be had leaves doubts, and the rest is sent."""
     recipients("to\n15551232002\n")
     send(text="Hello")
     recipients("to\n15551232002\n15551234888\n")
@@ -255,7 +255,7 @@ def test_a_report_that_cannot_be_had_stops_nothing(simulator: Simulator) -> None
 
 @pytest.mark.slow
 def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) -> None:
-    """As look-ups are counted."""
+    """Without doubts --settle asks for no report."""
     recipients()
     assert send("--settle")["accepted"] == 2
     assert send("--settle")["already_done"] == 2
@@ -266,7 +266,7 @@ def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) 
 
 @pytest.mark.slow
 def test_people_read_what_came_of_a_bulk_send_in_lines(simulator: Simulator) -> None:
-    """Without --json the account is in words, and so is what to do about it."""
+    """Without --json the result is in lines, with what to do next."""
     recipients("to\n15551234888\n15550000110\n15550002002\n")
     done = run("promo.csv", "--text", "Hello", "--yes")
     assert done.exit_code == 5
@@ -283,7 +283,7 @@ def test_people_read_what_came_of_a_bulk_send_in_lines(simulator: Simulator) -> 
 
 @pytest.mark.slow
 def test_refused_and_doubtful_rows_are_written_down_to_be_mended(simulator: Simulator) -> None:
-    """They have the shape of the sheet; mended, refused ones are sent, doubtful ones are not."""
+    """Rejects have the file's columns; corrected ones are sent, doubtful ones are not."""
     recipients("Name;Phone\nAnn;15551234888\nBo;15550000110\nCo;15550002002\n")
     done = send()
     assert (done["exit"], done["refused"], done["in_doubt"]) == (5, {"E110": 1}, 1)
@@ -303,7 +303,7 @@ def test_refused_and_doubtful_rows_are_written_down_to_be_mended(simulator: Simu
 
 @pytest.mark.slow
 def test_a_refused_row_is_not_all_well(simulator: Simulator) -> None:
-    """A refusal is exit code 1, now and when it is remembered."""
+    """A rejected row is exit code 1, now and when recorded."""
     recipients("to\n15550000110\n")
     assert [send(text="x")["exit"] for _ in range(2)] == [1, 1]
     assert simulator.requests == 1
@@ -311,7 +311,7 @@ def test_a_refused_row_is_not_all_well(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> None:
-    """Running again leaves them in doubt; --resend-in-doubt sends them."""
+    """Rows in doubt are sent again only with --resend-in-doubt."""
     recipients("to\n15550002001\n")
     assert send(text="x")["in_doubt"] == 1
     again = send(text="x")
@@ -324,10 +324,10 @@ def test_doubtful_rows_are_sent_again_on_a_word_alone(simulator: Simulator) -> N
 
 
 @pytest.mark.slow
-def test_a_word_that_a_loop_gives_sends_each_doubt_once_more(
+def test_resend_in_doubt_in_a_loop_resends_each_doubt_once(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A unit that is restarted because of the doubt itself does not bill it each time."""
+    """A loop with --resend-in-doubt resends each doubt once."""
     recipients("to\n15550002001\n15551234888\n")
     for requests, resent in ((2, 0), (3, 1), (3, 0), (3, 0)):
         told = send("--resend-in-doubt", "--dry-run", text="x")
@@ -348,7 +348,7 @@ def test_a_word_that_a_loop_gives_sends_each_doubt_once_more(
 def test_what_came_into_doubt_while_somebody_was_asked_is_not_sent_again(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, rows_before: int
 ) -> None:
-    """Another run had the ledger before they answered: they were not asked about its doubt."""
+    """A doubt that arose while the user was asked is not resent."""
     rows = ["15550002001\n", "15550012001\n"]
     if rows_before:
         recipients("to\n" + rows[0])
@@ -368,7 +368,7 @@ def test_what_came_into_doubt_while_somebody_was_asked_is_not_sent_again(
 def test_a_ledger_that_is_moved_away_while_somebody_is_asked_sends_nothing(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was sent is known to it alone, and they were not asked to send that a second time."""
+    """A ledger that is moved away while the user is asked ends the run unsent."""
     recipients("to\n15551234888\n15551234889\n")
     send("--limit", "1", text="x")
     monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
@@ -386,7 +386,7 @@ def test_a_ledger_that_is_moved_away_while_somebody_is_asked_sends_nothing(
 
 
 class Terminal:
-    """A stream that somebody sits before."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -396,7 +396,7 @@ class Terminal:
 def test_what_is_done_is_asked_for_many_rows_at_a_time(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run again, a long sheet is skipped in a few questions; only what is new is judged alone."""
+    """A rerun looks up many rows at a time."""
     sheet = "to\n" + "".join(f"1555123{number}\n" for number in range(5000, 6200))
     recipients(sheet + "15550000110\n")
     assert send(text="x")["accepted"] == 1200
@@ -427,7 +427,7 @@ def test_what_is_done_is_asked_for_many_rows_at_a_time(
 def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then each message is asked for by itself, and nothing is sent twice."""
+    """If the lookup of many rows fails, each message is looked up and none sent twice."""
     recipients()
     send()
 
@@ -441,7 +441,7 @@ def test_a_ledger_that_cannot_be_asked_for_many_rows_is_asked_for_each(
 
 @pytest.mark.slow
 def test_files_of_the_same_rejects_do_not_pile_up(simulator: Simulator) -> None:
-    """Run again, a bulk names the file that has its rejects already, until something differs."""
+    """A rerun with the same rejects names the file that has them already."""
     rows = "".join(f"1555000{n}\n" for n in ("0110", "0201", "0621", "2002"))
     recipients(f"to\nnone\n{rows}")
     assert [send(text="x")["rejects"] for _ in range(3)] == ["promo.rejects.csv"] * 3
@@ -453,7 +453,7 @@ def test_files_of_the_same_rejects_do_not_pile_up(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
-    """The rejects take a free name, and are refused that of the recipients."""
+    """Rejects take a free file name, and never that of the recipients."""
     recipients()
     Path("promo.rejects.csv").write_text("mended by hand")
     assert send()["rejects"] == "promo.rejects-2.csv"
@@ -476,7 +476,7 @@ def test_no_file_of_the_users_is_written_over(simulator: Simulator) -> None:
 def test_rejects_that_cannot_be_written_hide_no_doubt(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    """The run stops there, says why, and ends as any other; a directory must be there before."""
+    """Rejects that cannot be written stop the run with its result and the reason."""
     recipients("to\n15551232015\n15551230110\n")
 
     def refused(*_: object) -> NoReturn:
@@ -494,7 +494,7 @@ def test_rejects_that_cannot_be_written_hide_no_doubt(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 @pytest.mark.parametrize("count", [1, 400])
 def test_a_disk_that_is_full_of_rejects_hides_no_doubt(simulator: Simulator, count: int) -> None:
-    """However many there are, they cost nobody the account of what was sent."""
+    """A disk that rejects fill up does not hide the result of the run."""
     refused = "".join(f"{15551000110 + 10_000 * n}\n" for n in range(count))
     recipients(f"to\n{refused}15551232002\n")
     in_flight = ("--in-flight", str(count + 1))
@@ -505,7 +505,7 @@ def test_a_disk_that_is_full_of_rejects_hides_no_doubt(simulator: Simulator, cou
 
 
 def test_rejects_that_a_killed_run_left_empty_are_in_nobodys_way(simulator: Simulator) -> None:
-    """The next run writes the file that the help names, where there is nothing in it."""
+    """An empty rejects file of a killed run is reused."""
     recipients()
     Path("promo.rejects.csv").touch()
     assert send()["rejects"] == "promo.rejects.csv"
@@ -523,7 +523,7 @@ def test_rejects_that_a_killed_run_left_empty_are_in_nobodys_way(simulator: Simu
     ],
 )
 def test_rejects_replace_nothing_but_rejects(rejects: str, why: str, simulator: Simulator) -> None:
-    """What was sent is not forgotten by a slip in --rejects, nor is anything else lost."""
+    """`--rejects` with a file that holds something else is refused."""
     recipients()
     recipients(name="customers.csv")
     send("--ledger", "other.db", "--rejects", "mine.csv")
@@ -538,7 +538,7 @@ def test_rejects_replace_nothing_but_rejects(rejects: str, why: str, simulator: 
 
 @pytest.mark.slow
 def test_another_text_is_another_campaign(simulator: Simulator) -> None:
-    """The same keys with another text send nothing, and what it says leads to no second send."""
+    """The same keys with another text send nothing, and the advice leads to no second send."""
     recipients()
     send()
     done = run("promo.csv", "--text", "Bye {name}", "--yes")
@@ -558,7 +558,7 @@ def test_another_text_is_another_campaign(simulator: Simulator) -> None:
 def test_a_conflict_costs_neither_pace_nor_a_second_look(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows whose key has other content are told as such at once, however slow the rate is."""
+    """Rows with a key conflict take no start of the rate and no second lookup."""
     recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3010)))
     send(text="x")
 
@@ -585,7 +585,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 def test_what_is_in_doubt_says_so_whatever_was_changed(
     simulator: Simulator, change: str, words: tuple[str, ...]
 ) -> None:
-    """Run again with another option, its row is marked, counted and the exit code."""
+    """A row in doubt is reported as that, whatever option changed since."""
     recipients(f"Name,Phone,Empty\nAnn,15551234888,x\n{'Bo' * 90},15550002002,\n")
     assert (send()["exit"], simulator.requests) == (5, 2)
     again = ("promo.csv", *CHANGES[change], *words, "--rejects", "again.csv", "--yes")
@@ -603,7 +603,7 @@ def test_what_is_in_doubt_says_so_whatever_was_changed(
 
 @pytest.mark.slow
 def test_a_row_that_is_no_message_any_more_says_that_it_was_sent(simulator: Simulator) -> None:
-    """It is marked before it is said what is wrong with it, and is left out from then on."""
+    """A row sent before that is invalid now is reported as sent."""
     recipients(f"name,to\nAnn,15551234888\n{'Bo' * 90},15551234889\n")
     send()
     done = send("--max-segments-each", "1")
@@ -622,7 +622,7 @@ ORDERS = ("15551234888,a\n15551234888,b\n", "15551234888,b\n15551234888,a\n")
 def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
     simulator: Simulator, first: str, words: tuple[str, ...]
 ) -> None:
-    """Of rows with one number, the one that went out counts in the next reading, too."""
+    """A number under two keys is sent to once, in any order of the rows and runs."""
     for rows in (first, *ORDERS, *ORDERS):
         recipients("to,key\n" + rows)
         done = send(*words, text="x")
@@ -633,7 +633,7 @@ def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
 def test_what_went_to_another_number_under_a_key_is_not_taken_for_this_one(
     simulator: Simulator,
 ) -> None:
-    """A row that repeats a number may have the key of a row with another number."""
+    """A duplicate row whose key belongs to another number does not hide that number."""
     recipients("to,key\n15551234888,a\n15551234888,b\n15551234889,b\n")
     simulator.script(*[Behaviour(taken=False, answer=Answer.THROTTLED_429, retry_after=0)] * 3)
     first = send("--in-flight", "1", text="x")
@@ -645,7 +645,7 @@ def test_what_went_to_another_number_under_a_key_is_not_taken_for_this_one(
 @pytest.mark.slow
 @pytest.mark.parametrize("first", ORDERS)
 def test_a_number_in_doubt_under_another_key_is_in_doubt(simulator: Simulator, first: str) -> None:
-    """It is not sent under its second key, and sent again under the first on the word alone."""
+    """A number in doubt under one key is not sent to under its second key."""
     orders = [rows.replace("4888", "2002") for rows in (first, *ORDERS, *ORDERS)]
     for rows in orders:
         recipients("to,key\n" + rows)
@@ -661,7 +661,7 @@ def test_a_number_in_doubt_under_another_key_is_in_doubt(simulator: Simulator, f
 
 @pytest.mark.slow
 def test_the_other_row_is_sent_where_the_first_was_refused(simulator: Simulator) -> None:
-    """Nothing of a refused row went out, so that its number may go out under another key."""
+    """A number whose first row was rejected is sent to under its other key."""
     recipients("to,key,from\n15551234888,a,60857\n15551234888,b,60856\n")
     assert send(text="x")["not_sent"] == 1
     recipients("to,key,from\n15551234888,b,60856\n15551234888,a,60857\n")
@@ -681,7 +681,7 @@ ENDS: dict[str, tuple[End, dict[str, Any], Exit]] = {
 @pytest.mark.parametrize("doubt", ["", "in_doubt", "left_in_doubt"])
 @pytest.mark.parametrize("case", ENDS)
 def test_doubt_is_the_exit_code_whatever_else_happened(case: str, doubt: str) -> None:
-    """Each end has its code, and with a doubt it is that of doubt."""
+    """Each end has its exit code, and any doubt makes it that of doubt."""
     end, counts, code = ENDS[case]
     survey = Survey()
     counters = BulkCounters(total=2, **counts)
@@ -692,7 +692,7 @@ def test_doubt_is_the_exit_code_whatever_else_happened(case: str, doubt: str) ->
 
 @pytest.mark.slow
 def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) -> None:
-    """A ledger of the first version has other digests of the same content, which count."""
+    """Messages with content digests of version 1 are known as sent."""
     recipients()
     send()
     with contextlib.closing(sqlite3.connect("promo.db")) as ledger:
@@ -712,7 +712,7 @@ def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) ->
 def test_a_file_that_is_changed_meanwhile_changes_nothing(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes out is what was counted and shown, whatever is in the file by now."""
+    """A file changed during the question changes nothing of what is sent."""
     recipients()
     ask = questions.ask
 
@@ -728,7 +728,7 @@ def test_a_file_that_is_changed_meanwhile_changes_nothing(
 
 @pytest.mark.slow
 def test_a_key_that_is_twice_in_the_file_is_sent_once(simulator: Simulator) -> None:
-    """The second row with a key is no message, and is written down with the line of the first."""
+    """The second row with a key is rejected with the line of the first."""
     recipients("to,key\n15551234888,a\n15551234889,a\n")
     assert send(text="x")["left_out"] == {**LEFT_OUT, "not valid": 0}
     assert numbers(simulator) == ["15551234888"]
@@ -737,7 +737,7 @@ def test_a_key_that_is_twice_in_the_file_is_sent_once(simulator: Simulator) -> N
 
 @pytest.mark.slow
 def test_rejects_sent_as_another_campaign_bill_nobody_twice(simulator: Simulator) -> None:
-    """Their duplicates and doubts stay what they are where no ledger knows them."""
+    """Duplicates and doubts in a rejects file stay unsent under another ledger."""
     recipients("to\n15551234888\n+1 555 1234888\n15550002002\n15550000110\n")
     assert send(text="x")["exit"] == 5
     other = ("--campaign", "b", "--ledger", "b.db", "--yes-send-again")
@@ -750,7 +750,7 @@ def test_rejects_sent_as_another_campaign_bill_nobody_twice(simulator: Simulator
 
 @pytest.mark.slow
 def test_the_way_to_go_on_resends_nothing_once_more() -> None:
-    """With --resend-in-doubt the same command would send again what is in doubt by now."""
+    """The advice to go on leaves out --resend-in-doubt."""
     recipients()
     again = ("promo.csv", "--text", "x", "--yes", "--resend-in-doubt")
     plain, resent = run(*again[:-1]), run(*again)
@@ -760,7 +760,7 @@ def test_the_way_to_go_on_resends_nothing_once_more() -> None:
 
 @pytest.mark.parametrize("where", ["judged_rows", "duplicates"])
 def test_no_room_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """A disk that fills up while the file is checked is no traceback, and nothing was sent."""
+    """No room for temporary files is a one-line error, and nothing is sent."""
     table = import_module(f"skycore_async.cli.bulk.{where}")
     monkeypatch.setattr(table, "_SETTINGS", ("PRAGMA max_page_count = 2", *table._SETTINGS))
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(5000)))
@@ -773,7 +773,7 @@ def test_no_room_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch, wh
 
 
 def test_a_dry_run_sends_and_writes_nothing() -> None:
-    """It needs no key and no sender, and shows what a run would take."""
+    """A dry run needs no key or sender, and sends and writes nothing."""
     recipients()
     env = {"SKYCORE_API_KEY": "", "SKYCORE_FROM": ""}
     done = CliRunner().invoke(
@@ -789,7 +789,7 @@ def test_a_dry_run_sends_and_writes_nothing() -> None:
 
 
 def test_a_dry_run_answers_in_json() -> None:
-    """One object has the estimate, and what stands in the way."""
+    """A dry run with --json gives one object with estimate and obstacle."""
     recipients()
     done = run("promo.csv", "--text", "Hi {name}", "--dry-run", "--json", "--max-segments", "1")
     (line,) = done.stdout.splitlines()
@@ -802,7 +802,7 @@ def test_a_dry_run_answers_in_json() -> None:
 
 
 def test_a_dry_run_writes_the_rejects_that_are_asked_for() -> None:
-    """A file that is named is written, so that all of the rows can be mended first."""
+    """A dry run writes rejects if a file is named."""
     recipients()
     run("promo.csv", "--text", "Hi {name}", "--dry-run", "--rejects", "mend.csv")
     assert [row["line"] for row in rejected("mend.csv")] == ["4", "5"]
@@ -841,7 +841,7 @@ def test_a_dry_run_writes_the_rejects_that_are_asked_for() -> None:
     ],
 )
 def test_a_mistake_is_one_line(content: str, args: tuple[str, ...], said: str) -> None:
-    """What cannot work ends with exit code 2 and what to do, before anything is sent."""
+    """A mistake is exit code 2 and one line, before anything is sent."""
     recipients(content)
     done = run("promo.csv", "--yes", *args)
     assert done.exit_code == 2
@@ -859,7 +859,7 @@ def test_a_mistake_is_one_line(content: str, args: tuple[str, ...], said: str) -
 def test_what_the_environment_lacks_is_said(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
-    """A missing key or sender is told before the file is read."""
+    """A missing key or sender is an error before the file is read."""
     recipients()
     monkeypatch.setenv(name, value)
     done = run("promo.csv", "--text", "x", "--yes")
@@ -869,7 +869,7 @@ def test_what_the_environment_lacks_is_said(
 
 
 def test_a_file_that_is_not_there_is_said() -> None:
-    """The name that was given is in the line."""
+    """A missing file is an error that names it."""
     done = run("nobody.csv", "--text", "x", "--yes")
     assert (done.exit_code, done.stderr) == (
         2,
@@ -879,7 +879,7 @@ def test_a_file_that_is_not_there_is_said() -> None:
 
 @pytest.mark.slow
 def test_the_key_can_be_in_a_file(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line break at its end does no harm; a file that is no text is refused."""
+    """The API key may be in a file, and a file that is no text is refused."""
     monkeypatch.delenv("SKYCORE_API_KEY")
     recipients()
     Path("key").write_text(f"{API_KEY}\n")
@@ -890,7 +890,7 @@ def test_the_key_can_be_in_a_file(simulator: Simulator, monkeypatch: pytest.Monk
 
 
 def test_a_ledger_in_use_is_said() -> None:
-    """A second process is refused in words, and sends nothing."""
+    """A ledger in use is an error in words, and nothing is sent."""
     recipients()
 
     async def hold() -> Result:
@@ -903,7 +903,7 @@ def test_a_ledger_in_use_is_said() -> None:
 
 
 def test_without_a_terminal_a_yes_is_needed() -> None:
-    """Nobody can be asked, so nothing is sent."""
+    """Without a terminal nothing is sent without --yes."""
     recipients()
     done = run("promo.csv", "--text", "x", typed="y\n")
     assert done.exit_code == 2
@@ -912,7 +912,7 @@ def test_without_a_terminal_a_yes_is_needed() -> None:
 
 
 def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not the recipients' own disk that is full, and it says what to do."""
+    """A full temporary directory is named, with TMPDIR as the way out."""
     recipients()
 
     def full(*_: object) -> NoReturn:
@@ -929,7 +929,7 @@ def test_a_full_directory_for_the_copy_is_named(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_a_formula_that_failed_is_no_key(simulator: Simulator) -> None:
-    """Once it is mended, the row has another key, under which it would be sent once more."""
+    """A key that is a spreadsheet error is refused, and corrected later."""
     content = "to,name,key\n15551234889,Ann,17\n15551234890,Bo,#N/A\n"
     recipients(content)
     assert send()["left_out"]["not valid"] == 1
@@ -941,7 +941,7 @@ def test_a_formula_that_failed_is_no_key(simulator: Simulator) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--sample", "1", "--to", "15551234888")])
 def test_no_text_goes_out_garbled(simulator: Simulator, options: tuple[str, ...]) -> None:
-    """One line in another encoding, and the names of all others would have been other ones."""
+    """A file with lines in two encodings sends nothing."""
     Path("promo.csv").write_bytes("to,name\n15551234889,Zoë\n15551234890,Ren".encode() + b"\xe9e")
     done = run("promo.csv", "--text", "Hi {name}", "--yes", *options)
     assert (done.exit_code, simulator.requests) == (Exit.USAGE, 0)
@@ -950,7 +950,7 @@ def test_no_text_goes_out_garbled(simulator: Simulator, options: tuple[str, ...]
 
 @pytest.mark.slow
 def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
-    """`-` needs a campaign, since it has no name of its own; bytes are as in a file."""
+    """`-` reads standard input and needs --campaign."""
     args = ("-", "--text", "Hi {name}", "--yes", "--json")
     assert "--campaign NAME" in run(*args, typed=SAMPLE).stderr
     done = run(*args, "--campaign", "promo", typed=SAMPLE.encode("utf-16"))
@@ -961,7 +961,7 @@ def test_standard_input_is_read_and_named(simulator: Simulator) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there are no names of descriptors")
 def test_a_pipe_of_a_shell_has_no_name(simulator: Simulator) -> None:
-    """It has another number in the next run, under which all would be sent and billed again."""
+    """A shell's pipe (/dev/fd/N) needs --campaign, and is continued under it."""
     for wanted in (None, 2, 0):
         given, taken = os.pipe()
         os.write(taken, SAMPLE.encode())
@@ -990,20 +990,20 @@ def test_a_pipe_of_a_shell_has_no_name(simulator: Simulator) -> None:
     ],
 )
 def test_the_name_of_a_descriptor_is_no_name_of_a_file(csv: str, is_named: bool) -> None:
-    """It says nothing of what is read, and files that merely stand beside it have theirs."""
+    """Paths of file descriptors count as nameless, and others do not."""
     assert has_name(csv) is is_named
 
 
 @pytest.mark.parametrize("campaign", [".", "/", "2026/12"])
 def test_standard_input_has_a_name_that_a_file_can_have(campaign: str) -> None:
-    """The ledger is called so: where it cannot be, that is told in words."""
+    """A --campaign that cannot name a file is refused for standard input."""
     done = run("-", "--campaign", campaign, "--text", "Hi", "--yes", typed=SAMPLE)
     assert done.exit_code == Exit.USAGE
     assert "name it as a file can be, in a directory that is there" in done.stderr
 
 
 def test_a_dash_is_no_text_to_everybody(simulator: Simulator) -> None:
-    """It is standard input for `skycore send`, and here nobody means it as it stands."""
+    """`--text -` is refused."""
     recipients()
     done = run("promo.csv", "--text", "-", "--yes", typed="Hi {name}")
     assert done.exit_code == Exit.USAGE
@@ -1012,7 +1012,7 @@ def test_a_dash_is_no_text_to_everybody(simulator: Simulator) -> None:
 
 
 def test_a_file_may_be_called_as_rejects_of_nothing_are(simulator: Simulator) -> None:
-    """Then it has no other name to go by."""
+    """A file called `.rejects.csv` gives its whole name to ledger and campaign."""
     recipients(name=".rejects.csv")
     assert (
         "ledger        .rejects.db, campaign '.rejects'"
@@ -1023,7 +1023,7 @@ def test_a_file_may_be_called_as_rejects_of_nothing_are(simulator: Simulator) ->
 def test_an_address_with_a_password_is_noted_nowhere(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused before anything is asked, shown or written."""
+    """A base URL with a password is refused before anything is written."""
     recipients()
     for option in ("--yes", "--dry-run"):
         done = run(
@@ -1040,7 +1040,7 @@ def test_an_address_with_a_password_is_noted_nowhere(
 
 @pytest.mark.slow
 def test_a_refused_account_halts_it(simulator: Simulator) -> None:
-    """The message says why, the exit code is that of a refusal, and the rest can go on later."""
+    """A refused account halts the run with its reason, and the rest can go on later."""
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(500)))
     simulator.account = Account(billing_hold=True)
     done = run("promo.csv", "--text", "x", "--yes", "--in-flight", "5")
@@ -1054,7 +1054,7 @@ def test_a_refused_account_halts_it(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_a_sender_that_is_refused_halts_its_rows_alone(simulator: Simulator) -> None:
-    """The others go out, the exit code is that of a refusal, and mended rows keep their keys."""
+    """A refused sender halts its own rows; corrected ones keep their keys."""
     rows = [f"1555123{n:04},{'60857' if n % 2 else '60856'}\n" for n in range(3000, 3400)]
     sheet = recipients("to,from\n" + "".join(rows))
     done = send("--in-flight", "5", text="x")
@@ -1070,7 +1070,7 @@ def test_a_sender_that_is_refused_halts_its_rows_alone(simulator: Simulator) -> 
 
 @pytest.mark.slow
 def test_a_refused_row_is_mended_in_any_way(simulator: Simulator) -> None:
-    """Its key is sent with the text that it has now; what was accepted is not sent again."""
+    """A rejected row is sent with its corrected text, and accepted ones are not resent."""
     simulator.script(refusal("E712"))
     recipients("to,text\n15551234888,Helo\n15551234889,Hello\n")
     done = send("--in-flight", "1", text="{text}")
@@ -1085,7 +1085,7 @@ def test_a_refused_row_is_mended_in_any_way(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_why_a_message_was_not_sent_is_said() -> None:
-    """A few that did not get through halt nothing, and it is told all the same what is wrong."""
+    """The reason of the last unsent message is shown."""
     recipients()
     done = run("promo.csv", "--text", "Hi {name}", "--yes")
     assert done.exit_code == 4
@@ -1095,7 +1095,7 @@ def test_why_a_message_was_not_sent_is_said() -> None:
 
 @pytest.mark.slow
 def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With nobody listening it does not try every row."""
+    """A run that gets nothing through stops after a number of messages."""
     monkeypatch.setattr("skycore_async.cli.bulk.progress._STUCK", 10)
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(1000)))
     done = send(text="x")
@@ -1107,7 +1107,7 @@ def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_address_that_is_not_the_apis_brings_few_into_doubt(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no answer tells anything it stops, and names the address; the rest can go out."""
+    """A run whose answers are all unclear stops after few doubts and names the address."""
     monkeypatch.setattr("skycore_async.cli.bulk.progress._STUCK", 10)
     recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3300)))
     short = simulator.url.removesuffix("/API/wxml/1.3/index.php")
@@ -1131,7 +1131,7 @@ def test_a_bulk_send_goes_out_over_either_transport(
     transport: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The fast one is taken unless the other is asked for."""
+    """The fast transport is used unless --road names the other."""
     taken: list[str] = []
 
     def noted(word: Road, base_url: str) -> Transport:
@@ -1151,7 +1151,7 @@ def test_a_bulk_send_goes_out_over_either_transport(
 
 
 def test_the_time_that_is_left_is_of_what_is_to_be_sent() -> None:
-    """A run that goes on reads over what was done before, and sends the few that are left."""
+    """The time left is computed from the messages still to be sent."""
     now = [0.0]
     counters = BulkCounters(total=100_000, known=99_990, clock=lambda: now[0])
     counters.read()
@@ -1166,8 +1166,8 @@ def test_the_time_that_is_left_is_of_what_is_to_be_sent() -> None:
     assert [*counters.parts()][-1] == "0:00:00 left"
 
 
-def test_the_counters_says_how_far_it_is() -> None:
-    """Counts, refusals by code, why the last was not sent, the rate, and the time that is left."""
+def test_the_counters_say_how_far_it_is() -> None:
+    """The counters show counts, error codes, rate and time left."""
     now = [0.0]
     counters = BulkCounters(total=100, clock=lambda: now[0])
     message = SMS(to="1", text="x")
@@ -1212,7 +1212,7 @@ def test_the_counters_says_how_far_it_is() -> None:
 
 @pytest.mark.slow
 def test_it_says_how_many_answers_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing comes back, that so many are in flight, and not those that wait to begin."""
+    """The progress shows how many messages are in flight."""
     monkeypatch.setattr("skycore_async.cli.bulk.progress._EVERY", 0.05)
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(3000, 3009)))
     with Simulator(time_scale=1.0) as slow:
@@ -1244,7 +1244,7 @@ def test_where_nobody_looks_it_is_a_line_now_and_then(
 def test_while_it_listens_a_line_is_news(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For ten minutes the time that is left would fill a log with two hundred lines."""
+    """While waiting for receipts a progress line is printed only when it changes."""
     monkeypatch.setattr("skycore_async.cli.bulk.progress._EVERY", 0.01)
     counters = BulkCounters(total=2, accepted=2, awaited=2)
     counters.clock, counters.listens_until = count().__next__, 600.0
@@ -1273,7 +1273,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 @pytest.mark.slow
 @needs_signals
 def test_output_that_nobody_reads_is_no_fault_of_the_recipients(simulator: Simulator) -> None:
-    """As of `skycore bulk ... | head -1`: nothing goes out, and no file is blamed."""
+    """A closed pipe ends the run unsent, and blames no file."""
     recipients()
     with program("bulk", "promo.csv", "--text", "x", "--yes") as sending:
         assert sending.stdout is not None
@@ -1288,7 +1288,7 @@ def test_output_that_nobody_reads_is_no_fault_of_the_recipients(simulator: Simul
 @pytest.mark.slow
 @needs_signals
 def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
-    """Nothing more is started, what is in flight ends, and the same command goes on."""
+    """One Ctrl-C lets messages in flight end, and the same command continues."""
     everyone = [f"1555123{n:04}" for n in range(3000, 3300)]
     recipients("to\n" + "\n".join(everyone))
     options = ("--yes", "--rate", "60", "--in-flight", "20", "--json")
@@ -1313,7 +1313,7 @@ def test_one_interruption_ends_it_cleanly(simulator: Simulator) -> None:
 @pytest.mark.slow
 @needs_signals
 def test_two_interruptions_leave_at_once_and_lose_nothing(simulator: Simulator) -> None:
-    """What hung in flight is in doubt, nobody is sent to twice, and the rest goes out later."""
+    """Two Ctrl-C leave at once; messages in flight are in doubt and the rest is sent later."""
     hanging = [f"155512{n}2004" for n in range(4)]
     everyone = [*(f"1555123{n}" for n in range(3000, 3100)), *hanging]
     recipients("to\n" + "\n".join([*everyone[:20], *hanging, *everyone[20:100]]))
@@ -1346,7 +1346,7 @@ def test_two_interruptions_leave_at_once_and_lose_nothing(simulator: Simulator) 
 def test_on_a_terminal_it_asks_and_shows_its_progress(
     simulator: Simulator, typed: str, code: int, billed: int
 ) -> None:
-    """Nothing is sent before a yes; then a bar and the counts are drawn."""
+    """On a terminal nothing is sent before a yes, and progress is drawn."""
     printed, exit_code = on_a_terminal("--rate", "60", typed=[typed], rows=30)
     assert (exit_code, simulator.billed) == (code, billed), printed
     assert "Send 30 messages? [y/N]" in printed
@@ -1359,7 +1359,7 @@ def test_on_a_terminal_it_asks_and_shows_its_progress(
 @pytest.mark.slow
 @needs_signals
 def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
-    """The picture itself says that it stops, and nothing else paints over it or is lost in it."""
+    """On a terminal the progress display itself says that the run is stopping."""
     printed, exit_code = on_a_terminal("--rate", "20", typed=["y\n", "\x03"], rows=300)
     assert exit_code == 130, printed
     drawn = printed[printed.index("\x00", printed.index("━")) :]
@@ -1372,7 +1372,7 @@ def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
 @pytest.mark.slow
 @needs_signals
 def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
-    """A yes to the send is no yes to that."""
+    """Resending doubts is a question of its own."""
     printed, exit_code = on_a_terminal("--resend-in-doubt", typed=["y\n", "n\n"], rows=1)
     assert exit_code == 4, printed
     assert not Path("promo.db").exists()
@@ -1385,7 +1385,7 @@ def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
 def test_on_a_terminal_it_offers_to_settle_what_is_in_doubt(
     simulator: Simulator, typed: str, lookups: int
 ) -> None:
-    """Before it asks whether to send; what is sent is the same."""
+    """On a terminal settling doubts is offered before the question to send."""
     recipients("to\n15551232002\n")
     send(text="x")
     printed, exit_code = on_a_terminal(typed=[typed, "y\n"], rows=1)
@@ -1394,7 +1394,7 @@ def test_on_a_terminal_it_offers_to_settle_what_is_in_doubt(
 
 
 def on_a_terminal(*args: str, typed: list[str], rows: int) -> tuple[str, int]:
-    """Run it on a terminal, answer each question, and give all that was printed."""
+    """Run the command on a terminal, answer each question, and return all output."""
     import pty
 
     recipients("to\n" + "".join(f"1555123{n}\n" for n in range(3000, 3000 + rows)))
@@ -1423,7 +1423,7 @@ def on_a_terminal(*args: str, typed: list[str], rows: int) -> tuple[str, int]:
 
 
 def own_terminal() -> None:
-    """Make standard input the terminal that Ctrl-C comes from."""
+    """Make standard input the terminal from which Ctrl-C comes."""
     import fcntl
     import termios
 
@@ -1431,7 +1431,7 @@ def own_terminal() -> None:
 
 
 def test_help_has_an_example_and_the_exit_codes() -> None:
-    """Everything needed to run it is in its help."""
+    """The help has an example and the exit codes."""
     done = run("--help")
     assert done.exit_code == 0
     assert (
@@ -1441,7 +1441,7 @@ def test_help_has_an_example_and_the_exit_codes() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    """`skycore --help` imports the command, and not what it works with."""
+    """The command's module loads no heavy library."""
     code = (
         "import sys; before = set(sys.modules); import skycore_async.cli.commands.bulk;"
         "print({'anyio', 'httpx', 'rich', 'sqlite3', 'csv'} & (set(sys.modules) - before))"

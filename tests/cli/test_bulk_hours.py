@@ -1,4 +1,4 @@
-"""`skycore bulk` at its hours: a start, and hours of the day by the clocks of recipients."""
+"""`skycore bulk` with a start time, and with hours by the recipients' clocks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BERLIN = (*HOURS, "--tz", "Europe/Berlin")
 
 @attrs.define
 class Clock:
-    """A clock that stands still until somebody waits, and is then at the time that comes."""
+    """A clock that stands still until somebody waits, and then jumps to that time."""
 
     now: datetime
 
@@ -45,7 +45,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key and sender, and look at clocks all the time."""
+    """Work in a directory of its own, with key and sender, and poll clocks without pause."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -56,7 +56,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Put somebody at the address."""
+    """Run a simulator at the base URL."""
     with Simulator(behaviours={}) as running:
         monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
         yield running
@@ -64,7 +64,7 @@ def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 @pytest.fixture
 def it_is(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Have it be another time for the commands."""
+    """Set the time for the commands."""
 
     def set_clock(clock: Callable[[], datetime] | str) -> None:
         if isinstance(clock, str):
@@ -92,7 +92,7 @@ def sent_to(simulator: Simulator) -> list[str]:
 def test_each_recipient_is_sent_to_within_hours_of_their_own(
     simulator: Simulator, it_is: Callable[[str], None]
 ) -> None:
-    """Whose hours are later waits for them, in nobody's way, and is told of."""
+    """Each recipient is sent to within their own hours, without holding up others."""
     it_is("2026-12-01T14:30")  # half past nine in New York
     to = (IDAHO, LOS_ANGELES, NEW_YORK, NOWHERE)
     done = run(*BERLIN, "--json", to=to)
@@ -115,7 +115,7 @@ def test_each_recipient_is_sent_to_within_hours_of_their_own(
 def test_hours_over_midnight_are_waited_for(
     simulator: Simulator, it_is: Callable[[str], None]
 ) -> None:
-    """From the evening to the night, where it is evening later."""
+    """Hours over midnight are waited for."""
     it_is("2026-12-02T02:30")  # half past nine in the evening in New York
     assert run("--between", "20:00-02:00").exit_code == Exit.DONE
     assert sent_to(simulator) == [NEW_YORK, LOS_ANGELES]
@@ -125,7 +125,7 @@ def test_hours_over_midnight_are_waited_for(
 def test_what_waits_comes_before_what_was_not_read_yet(
     simulator: Simulator, it_is: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long file does not keep those waiting whose hours have come meanwhile."""
+    """Waiting recipients whose hours have come go before rows not read yet."""
     monkeypatch.setattr("skycore_async.cli.bulk.run.AT_A_TIME", 1)
     nine = datetime(2026, 12, 1, 17, tzinfo=UTC)
 
@@ -144,7 +144,7 @@ def test_what_waits_comes_before_what_was_not_read_yet(
 def test_who_can_only_start_after_their_hours_is_sent_to_the_next_day(
     simulator: Simulator, it_is: Callable[[Any], None]
 ) -> None:
-    """The clock is looked at again when a message is about to begin, and nobody is lost."""
+    """A message that could start only after its hours waits for the next day."""
     closes = datetime(2026, 12, 2, 1, tzinfo=UTC)  # eight in the evening in New York
     times: list[datetime] = []
 
@@ -165,7 +165,7 @@ def test_who_can_only_start_after_their_hours_is_sent_to_the_next_day(
 
 @pytest.mark.slow
 def test_a_limit_counts_those_who_wait(simulator: Simulator, it_is: Callable[[str], None]) -> None:
-    """The first rows are sent as they were shown, whenever their hours are."""
+    """`--limit` counts recipients who wait for their hours."""
     it_is("2026-12-01T15:00")
     to = (LOS_ANGELES, NEW_YORK, "12125550101")
     told = json.loads(run(*HOURS, "--limit", "2", "--json", to=to).stdout)
@@ -177,7 +177,7 @@ def test_a_limit_counts_those_who_wait(simulator: Simulator, it_is: Callable[[st
 def test_nothing_is_sent_before_the_start(
     simulator: Simulator, it_is: Callable[[Any], None]
 ) -> None:
-    """It is waited for on the screen, and what hours count are those at that time."""
+    """Nothing is sent before --start, and hours are shown as of that time."""
     it_is("2026-12-01T16:00")
     done = run(*HOURS, "--start", "2026-12-01T09:00-08:00")
     assert done.exit_code == Exit.DONE
@@ -191,7 +191,7 @@ def test_nothing_is_sent_before_the_start(
 def test_a_start_that_is_over_keeps_nobody_waiting(
     simulator: Simulator, it_is: Callable[[str], None]
 ) -> None:
-    """The same command goes on after it."""
+    """A --start in the past begins at once."""
     it_is("2026-12-01T16:00")
     done = run("--start", "2026-12-01T15:00+00:00")
     assert (done.exit_code, len(simulator.messages)) == (Exit.DONE, 2)
@@ -201,7 +201,7 @@ def test_a_start_that_is_over_keeps_nobody_waiting(
 
 
 def test_a_number_whose_zone_is_not_known_is_asked_about(it_is: Callable[[str], None]) -> None:
-    """Nothing is sent, with what to add, whatever time it is."""
+    """A number without time zone is refused with advice to name --tz."""
     it_is("2026-12-01T17:00")
     done = run(*HOURS, to=(NEW_YORK, NOWHERE, "15551234889"))
     assert done.exit_code == Exit.USAGE
@@ -213,7 +213,7 @@ def test_a_number_whose_zone_is_not_known_is_asked_about(it_is: Callable[[str], 
 
 
 def test_a_dry_run_says_who_would_wait(it_is: Callable[[str], None]) -> None:
-    """For people and for programs."""
+    """A dry run says who would wait for their hours."""
     it_is("2026-12-01T15:00")
     done = run(*BERLIN, "--dry-run", "--json", to=(NEW_YORK, LOS_ANGELES, NOWHERE))
     assert json.loads(done.stdout)["hours"] == {
@@ -236,7 +236,7 @@ def test_a_dry_run_says_who_would_wait(it_is: Callable[[str], None]) -> None:
     ],
 )
 def test_what_is_wrong_with_the_hours_is_said(args: tuple[str, ...], said: str) -> None:
-    """Before anything is read."""
+    """Wrong hours or zones are refused before anything is read."""
     done = run(*args)
     assert done.exit_code == Exit.USAGE
     assert said in done.stderr
@@ -244,7 +244,7 @@ def test_what_is_wrong_with_the_hours_is_said(args: tuple[str, ...], said: str) 
 
 
 def later_hours() -> str:
-    """Return hours in UTC that begin in some hours from now."""
+    """Return hours in UTC that begin some hours from now."""
     hour = datetime.now(UTC).hour
     return f"{(hour + 6) % 24:02}:00-{(hour + 8) % 24:02}:00"
 
@@ -255,7 +255,7 @@ def later_hours() -> str:
 def test_ctrl_c_ends_the_waiting_and_the_same_command_goes_on(
     simulator: Simulator, waits: str
 ) -> None:
-    """It ends at once and in order, says what is left, and nothing was begun."""
+    """Ctrl-C ends the wait at once, and the same command continues."""
     Path("promo.csv").write_text(f"to\n{NOWHERE}\n15551234889\n")
     words = ("bulk", "promo.csv", "--text", "Hi", "--yes")
     option: tuple[str, ...] = ("--between", later_hours(), "--tz", "UTC")

@@ -1,4 +1,4 @@
-"""`skycore bulk` in parts: so many now, or the first texts to oneself before the whole."""
+"""`skycore bulk` in parts: --limit and --sample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MINE = "15551239999"
 
 @pytest.fixture(autouse=True)
 def recipients(surroundings: None) -> None:
-    """Have a file of recipients."""
+    """Make a file of recipients."""
     Path("promo.csv").write_text(SHEET)
 
 
@@ -34,7 +34,7 @@ def run(*args: str, yes: bool = True) -> Result:
 
 @pytest.mark.slow
 def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator) -> None:
-    """Each run sends at most so many, none twice, and says how many are left for later."""
+    """`--limit` sends at most so many per run, none twice."""
     told = []
     for _ in range(4):
         done = run("--limit", "4", "--json")
@@ -50,7 +50,7 @@ def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator
 
 @pytest.mark.slow
 def test_who_has_opted_out_is_none_of_a_limit(simulator: Simulator) -> None:
-    """So many are sent to as are shown before, and nothing is left that was to go out."""
+    """Opted-out numbers do not count for --limit."""
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551233001"])
     assert "  to send     4\n  later       5 more" in run("--limit", "4", "--dry-run").stdout
     told = json.loads(run("--limit", "4", "--json").stdout)
@@ -60,7 +60,7 @@ def test_who_has_opted_out_is_none_of_a_limit(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator) -> None:
-    """What is shown and priced before is what goes out now, in the first run and the next."""
+    """The estimate covers only what --limit lets out."""
     first = run("--limit", "4", "--price", "0.01", "--dry-run").stdout
     assert "  to send     4\n  later       6 more than --limit: the next runs send them\n" in first
     assert "estimate      0.04 at 0.01 a segment\n" in first
@@ -72,7 +72,7 @@ def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator
 
 @pytest.mark.slow
 def test_a_limited_run_says_how_to_go_on(simulator: Simulator) -> None:
-    """What is held back is told of; the advice, followed to the letter, sends nobody a second."""
+    """A limited run says what is left, and its advice resends nothing."""
     done = run("--limit", "4")
     assert "for later     6 (more than --limit)\n" in done.stdout
     assert "6 for later. Run the same command to go on.\n" in done.stderr
@@ -83,7 +83,7 @@ def test_a_limited_run_says_how_to_go_on(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:
-    """The first texts go to the number alone, and the campaign has still to be sent whole."""
+    """`--sample` sends the first texts to one's own number alone, outside the campaign."""
     done = run("--sample", "3", "--to", MINE, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {
@@ -102,7 +102,7 @@ def test_a_sample_goes_to_ones_own_number(simulator: Simulator) -> None:
 
 
 def test_a_sample_goes_to_nobody_who_opted_out(simulator: Simulator) -> None:
-    """The list of who may not be sent to counts for it as for the whole."""
+    """A sample is not sent to a number on the list of opt-outs."""
     assert CliRunner().invoke(skycore, ["opt-outs", "add", MINE]).exit_code == 0
     done = run("--sample", "3", "--to", MINE)
     assert done.exit_code == 4
@@ -112,7 +112,7 @@ def test_a_sample_goes_to_nobody_who_opted_out(simulator: Simulator) -> None:
 
 
 def test_a_sample_goes_to_nobody_who_said_stop_to_the_ledger(simulator: Simulator) -> None:
-    """As where it came to a receiver that shares no list, which tells the ledger alone."""
+    """A sample is not sent to a number that opted out in the ledger."""
 
     async def say_stop() -> None:
         async with SQLiteLedger("promo.db") as ledger:
@@ -130,7 +130,7 @@ def test_a_sample_goes_to_nobody_who_said_stop_to_the_ledger(simulator: Simulato
 
 @pytest.mark.slow
 def test_a_sample_that_the_account_is_refused_for_says_so(simulator: Simulator) -> None:
-    """With what was accepted before, which is billed, and what helps."""
+    """A sample that a refused account stops says what was accepted, and what helps."""
     simulator.script(ACCEPTED_AND_DELIVERED, refusal("E120"))
     told = json.loads(run("--sample", "10", "--to", MINE, "--json", "--rate", "20").stdout)
     assert (told["accepted"], told["errors"][0][:4], simulator.billed) == (1, "E120", 1)
@@ -147,7 +147,7 @@ def test_a_sample_that_the_account_is_refused_for_says_so(simulator: Simulator) 
 
 
 def test_a_sample_takes_no_more_than_the_bound(simulator: Simulator) -> None:
-    """It is a bound of what one command may cost."""
+    """A sample is held to --max-segments."""
     done = run("--sample", "3", "--to", MINE, "--max-segments", "2")
     assert done.exit_code == Exit.USAGE
     assert "nothing was sent: it would take 3 segments, and --max-segments is 2" in done.stderr
@@ -156,7 +156,7 @@ def test_a_sample_takes_no_more_than_the_bound(simulator: Simulator) -> None:
 
 
 def test_a_sample_asks_first(simulator: Simulator) -> None:
-    """Without a terminal and without --yes nothing is sent."""
+    """A sample without a terminal needs --yes."""
     done = run("--sample", "3", "--to", MINE, yes=False)
     assert done.exit_code == 2
     assert "nothing was sent: say --yes" in done.stderr
@@ -176,7 +176,7 @@ def test_a_sample_asks_first(simulator: Simulator) -> None:
 def test_what_does_not_go_together_is_said(
     simulator: Simulator, args: tuple[str, ...], words: str
 ) -> None:
-    """Options that mean nothing together send nothing, and say what goes with what."""
+    """Options that do not go together are refused."""
     done = run(*args)
     assert done.exit_code == 2
     assert words in done.stderr
@@ -186,7 +186,7 @@ def test_what_does_not_go_together_is_said(
 @pytest.mark.slow
 @pytest.mark.parametrize(("behaviour", "code"), [("E110", 1), ("15551232002", 5)])
 def test_a_sample_that_fails_says_so(simulator: Simulator, behaviour: str, code: int) -> None:
-    """A refusal and a lost answer are told, by the words and by the exit code."""
+    """A failed sample is told by words and exit code."""
     to = MINE
     if behaviour.startswith("E"):
         simulator.script(refusal(behaviour))
@@ -200,7 +200,7 @@ def test_a_sample_that_fails_says_so(simulator: Simulator, behaviour: str, code:
 def test_a_sample_that_is_interrupted_is_not_to_be_run_again(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No ledger knows of it: it would be sent, and billed, a second time."""
+    """An interrupted sample says that it may have been sent."""
 
     async def interrupted(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -212,7 +212,7 @@ def test_a_sample_that_is_interrupted_is_not_to_be_run_again(
 
 
 def test_a_sample_of_nothing_is_an_error(simulator: Simulator) -> None:
-    """A file without a row to send has no sample."""
+    """A sample of a file without a row to send is an error."""
     Path("promo.csv").write_text("to,name\n555,Ann\n")
     done = run("--sample", "1", "--to", MINE)
     assert done.exit_code == 2

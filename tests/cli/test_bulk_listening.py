@@ -1,4 +1,4 @@
-"""`skycore bulk --listen`: postbacks into the ledger of the process that sends."""
+"""`skycore bulk --listen`: postbacks into the ledger of the sending process."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has 
 
 @pytest.fixture
 def port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a directory of its own, with key and sender, and look often."""
+    """Work in a directory of its own, with key and sender, and poll often."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -57,7 +57,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def simulator(
     surroundings: None, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Simulator]:
-    """Put a provider at the address, which posts to the port."""
+    """Run a simulator at the base URL that posts to the port."""
     with Simulator(postback_url=f"http://127.0.0.1:{port}/postback") as running:
         monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
         yield running
@@ -71,7 +71,7 @@ class _Unreadable(MemoryLedger):
 
 
 def test_a_ledger_that_cannot_be_asked_ends_no_run() -> None:
-    """How many receipts are awaited is not said then, and the messages go on."""
+    """A ledger that cannot be queried for awaited receipts does not end the run."""
     counters = BulkCounters(total=1)
 
     async def wait() -> None:
@@ -107,7 +107,7 @@ def summary() -> Summary:
 
 @pytest.mark.slow
 def test_listening_ends_when_every_receipt_has_come(simulator: Simulator, port: int) -> None:
-    """What became of each message is in the ledger when the command is back."""
+    """The command ends when every receipt has come, and the ledger has them."""
     write(*(f"1555123{number}" for number in range(3000, 3030)))
     done = run("--listen", port)
     assert done.exit_code == Exit.DONE, done.output
@@ -119,7 +119,7 @@ def test_listening_ends_when_every_receipt_has_come(simulator: Simulator, port: 
 @pytest.mark.slow
 @needs_signals
 def test_a_second_signal_is_heard_while_all_is_closed(port: int) -> None:
-    """As where somebody posts who never finishes, and would be waited for: it ends at once."""
+    """A second Ctrl-C ends the command while it waits for an unfinished postback."""
     write("15551233000")
     head = ("POST /postback HTTP/1.1", "Host: x", "Content-Length: 9", "Expect: 100-continue")
     start = ("--start", "2100-01-01T00:00", "--listen", str(port))
@@ -143,7 +143,7 @@ def test_a_second_signal_is_heard_while_all_is_closed(port: int) -> None:
 
 @pytest.mark.slow
 def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int) -> None:
-    """And told of: how many, that this may be so, and what takes in what comes later."""
+    """Receipts are awaited for --listen-for, and those missing are counted."""
     write("15551233000", NEVER)
     done = run("--listen", f"127.0.0.1:{port}", "--listen-for", 0.3)
     assert done.exit_code == Exit.DONE, done.output
@@ -157,7 +157,7 @@ def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int)
 
 @pytest.mark.slow
 def test_without_it_nothing_is_said_of_receipts(simulator: Simulator) -> None:
-    """Nobody listens, so that nobody knows."""
+    """Without --listen receipts are not mentioned."""
     write("15551233000")
     done = run("--json")
     assert json.loads(done.stdout)["receipts_awaited"] is None
@@ -169,7 +169,7 @@ def sending(port: int, *options: object) -> list[str]:
 
 
 def lines_of(process: subprocess.Popen[str], having: str) -> list[str]:
-    """Return the lines of standard error up to one that has these words."""
+    """Return the lines of standard error up to one that contains these words."""
     assert process.stderr is not None
     found: list[str] = []
     while not found or having not in found[-1]:
@@ -180,7 +180,7 @@ def lines_of(process: subprocess.Popen[str], having: str) -> list[str]:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_waiting(simulator: Simulator, port: int) -> None:
-    """The messages are sent: nothing was interrupted, and the exit code says so."""
+    """Ctrl-C while waiting for receipts ends with exit code 0."""
     write("15551233000", NEVER)
     with program(*sending(port)) as process:
         said = lines_of(process, "listening 0:0")[-1]
@@ -194,7 +194,7 @@ def test_ctrl_c_ends_the_waiting(simulator: Simulator, port: int) -> None:
 
 @pytest.mark.slow
 def test_who_stops_the_sending_waits_for_no_receipts(simulator: Simulator, port: int) -> None:
-    """Ctrl-C while it sends ends it as soon as what is in flight is back."""
+    """Ctrl-C while sending does not wait for receipts."""
     write(*(f"1555123{number}" for number in range(3000, 3030)))
     with program(*sending(port, "--rate", 5)) as process:
         lines_of(process, "receipts awaited")
@@ -208,7 +208,7 @@ def test_who_stops_the_sending_waits_for_no_receipts(simulator: Simulator, port:
 def test_a_stop_in_the_middle_is_heeded(
     simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who says STOP before their message could start is not sent to."""
+    """A STOP that comes during the run keeps its number from being sent to."""
     monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", "a-long-word")
     write(*(f"1555123{number}" for number in range(3000, 3010)), "15551234888")
     url = f"http://127.0.0.1:{port}/postback"
@@ -225,7 +225,7 @@ def test_a_stop_in_the_middle_is_heeded(
 def test_what_cannot_be_recorded_is_posted_again(
     simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error in the loop that sends is a 500 in the other, and costs the sending nothing."""
+    """A postback that cannot be recorded is answered with 500, and sending goes on."""
     record, refused = SQLiteLedger.record, threading.Event()
 
     async def fail_once(self: SQLiteLedger, *notifications: object) -> None:
@@ -243,7 +243,7 @@ def test_what_cannot_be_recorded_is_posted_again(
 
 
 def taken_in(port: int, shared: OptOutList, *texts: str, breaks: bool = False) -> int:
-    """Return what a postback with these texts is answered with; nobody looks at the list else."""
+    """Return the status that a postback with these texts gets; nobody else polls the list."""
     each = (
         INBOUND.replace("my secret words, from 5551234888", text).replace('"7"', f'"{n}"')
         for n, text in enumerate(texts)
@@ -277,14 +277,14 @@ def taken_in(port: int, shared: OptOutList, *texts: str, breaks: bool = False) -
 def test_a_stop_that_is_answered_with_200_is_on_the_list(
     texts: tuple[str, ...], port: int, tmp_path: Path
 ) -> None:
-    """The process may be killed at that moment, and other campaigns know the list alone."""
+    """A STOP answered with 200 is on the shared list of opt-outs."""
     shared = OptOutList(tmp_path / "opt-outs.db")
     assert taken_in(port, shared, *texts) == 200
     assert summary().opted_out == shared.count() == (texts[-1] == "STOP")
 
 
 def test_a_stop_that_the_list_cannot_be_told_is_posted_again(port: int, tmp_path: Path) -> None:
-    """It is in the ledger, and comes again for the list."""
+    """A STOP that the shared list cannot take is answered with 500."""
     assert taken_in(port, OptOutList(tmp_path / "opt-outs.db"), "STOP", breaks=True) == 500
     assert summary().opted_out == 1
 
@@ -293,7 +293,7 @@ def test_a_stop_that_the_list_cannot_be_told_is_posted_again(port: int, tmp_path
 
 
 def test_an_address_in_use_is_told_first(simulator: Simulator) -> None:
-    """Before the file is read, and before anybody is asked."""
+    """An address in use is an error before the file is read."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run("--listen", port)
@@ -307,7 +307,7 @@ def test_an_address_in_use_is_told_first(simulator: Simulator) -> None:
 def test_a_secret_that_keeps_nobody_out_is_told(
     secret: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a mistake, and nothing is sent with it."""
+    """An empty postback secret is refused."""
     monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", secret)
     done = run("--listen", port)
     assert done.exit_code == Exit.USAGE
@@ -316,14 +316,14 @@ def test_a_secret_that_keeps_nobody_out_is_told(
 
 @pytest.mark.slow
 def test_an_address_that_others_reach_is_warned_of(simulator: Simulator, port: int) -> None:
-    """Without a secret, anyone could post."""
+    """Listening for others without a secret gives a warning."""
     write("15551233000")
     done = run("--listen", f"0.0.0.0:{port}", "--listen-for", 0)
     assert "Anyone who can reach it can post: set SKYCORE_POSTBACK_SECRET" in done.stderr
 
 
 def test_workers_do_not_listen() -> None:
-    """With --cluster it says who does."""
+    """--listen with --cluster is refused with advice."""
     done = run("--listen", "8026", "--cluster", "postgresql://me@db/sms")
     assert done.exit_code == Exit.USAGE
     assert "--cluster goes without --listen: `skycore listen --ledger DSN`" in done.stderr
@@ -342,12 +342,12 @@ def test_workers_do_not_listen() -> None:
 def test_an_address_is_a_port_or_a_host_and_a_port(
     given: object, address: tuple[str, int]
 ) -> None:
-    """Without a host it is this machine alone."""
+    """An address is a port, or host and port; the default host is this machine."""
     assert Address().convert(given, None, None) == address
 
 
 @pytest.mark.parametrize("given", ["", "localhost", "65536", "x:", "8026:", "-1", "²"])
 def test_what_is_no_address_is_refused(given: str) -> None:
-    """With what it would be."""
+    """A bad address is refused with an example."""
     with pytest.raises(click.BadParameter, match=r"is no \[HOST:\]PORT, such as 8026"):
         Address().convert(given, None, None)

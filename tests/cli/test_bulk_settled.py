@@ -1,4 +1,4 @@
-"""`skycore bulk` after `skycore settle`: what the report told counts, the rest goes out."""
+"""`skycore bulk` after `skycore settle`: settled doubts count, and the rest is sent."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rejected(name: str) -> dict[str, str]:
 
 @pytest.fixture
 def settled(simulator: Simulator) -> Simulator:
-    """Send to five, two of which are in doubt, and settle: one was sent, one was not."""
+    """Send to five with two in doubt, and settle: one was sent, one was not."""
     recipients(*NUMBERS)
     assert bulk("promo.csv").exit_code == Exit.IN_DOUBT
     done = CliRunner().invoke(skycore, ["settle", "promo.db", "--after", "0", "--json"])
@@ -63,7 +63,7 @@ def settled(simulator: Simulator) -> Simulator:
 
 @pytest.fixture
 def rejects(simulator: Simulator) -> Path:
-    """Send to six, of which one is no number and two are in doubt, and settle as above."""
+    """Send to six, one invalid and two in doubt, and settle as above."""
     recipients(*NUMBERS, "none")
     assert facts(bulk("promo.csv", "--json"))["rejects"] == "promo.rejects.csv"
     assert rejected("promo.rejects.csv").keys() == {"2001", "2002", "none"}
@@ -74,7 +74,7 @@ def rejects(simulator: Simulator) -> Path:
 
 @pytest.mark.slow
 def test_rejects_do_not_pile_up_where_doubts_end(rejects: Path) -> None:
-    """The file that nobody has touched is written anew with what is still to be mended."""
+    """An untouched rejects file is rewritten with what is still to be corrected."""
     assert facts(bulk("promo.csv", "--json"))["rejects"] == rejects.name
     assert rejected(rejects.name).keys() == {"none"}
     assert [*Path.cwd().glob("*.rejects*")] == [rejects.resolve()]
@@ -82,7 +82,7 @@ def test_rejects_do_not_pile_up_where_doubts_end(rejects: Path) -> None:
 
 @pytest.mark.slow
 def test_rejects_do_not_pile_up_where_doubts_end_and_others_come(rejects: Path) -> None:
-    """Rows that are rejects no more, and new ones, are no reason for a file of its own."""
+    """Rejects that ended, and new ones, make no second rejects file."""
     recipients(*NUMBERS, "none", "nor this")
     assert facts(bulk("promo.csv", "--json"))["rejects"] == rejects.name
     assert rejected(rejects.name).keys() == {"none", "this"}
@@ -98,7 +98,7 @@ def test_rejects_do_not_pile_up_where_doubts_end_and_others_come(rejects: Path) 
 def test_rejects_are_kept_that_may_be_needed(
     rejects: Path, why: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those with somebody's work in them, and those of which a run has not seen what it is now."""
+    """A rejects file that was edited, or that the run did not cover, is kept."""
     if why == "touched":
         mended = rejects.read_text("utf-8-sig").replace("15551232001", "15551232009")
         rejects.write_text(mended, "utf-8-sig")
@@ -117,7 +117,7 @@ def test_rejects_are_kept_that_may_be_needed(
 
 @pytest.mark.slow
 def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator) -> None:
-    """The command says that the report proved it sent, and does not suggest settling again."""
+    """A message that a report settled as sent is reported as sent under another text."""
     settled.script(Behaviour())
     done = bulk("promo.csv", text="Bye")
     assert done.exit_code == Exit.NOT_ALL_WELL, done.output
@@ -133,7 +133,7 @@ def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator
 
 @pytest.mark.slow
 def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
-    """Counted from the ledger, in all that is shown before: messages, segments and cost."""
+    """The preview counts exactly the messages that go out."""
     recipients(*NUMBERS, "15551234885")
     shown = bulk("promo.csv", "--dry-run", "--price", "0.5").stdout
     assert "rows          6\n  to send     2\n  done before 4\n" in shown
@@ -154,7 +154,7 @@ def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
 def test_what_the_ledger_says_of_a_row_is_shown_before(
     settled: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In doubt, refused, opted out, or sent with another text; a dry run needs no sender."""
+    """The preview counts rows in doubt, rejected, opted out or sent with another text."""
     settled.script(refusal("E110"), Behaviour(answer=Answer.DROP))
     more = ("15551234110", "15551234111", "15551234112")
     recipients(*more[:2])
@@ -189,7 +189,7 @@ async def opt_out(number: str) -> None:
 
 @pytest.mark.slow
 def test_a_bound_on_segments_holds_for_what_goes_out(settled: Simulator) -> None:
-    """Of what is in doubt, too, where that is settled first and may turn out not to be sent."""
+    """--max-segments covers what goes out, with doubts that may be settled as not sent."""
     assert "to send     1\n" in bulk("promo.csv", "--max-segments", "1", "--dry-run").stdout
     settled.script(Behaviour(answer=Answer.DROP))
     assert bulk("promo.csv", "--max-segments", "1").exit_code == Exit.IN_DOUBT
@@ -202,7 +202,7 @@ def test_a_bound_on_segments_holds_for_what_goes_out(settled: Simulator) -> None
 
 @pytest.mark.slow
 def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
-    """What the report lists is left out and says so; what was not sent goes out."""
+    """Rows of an old rejects file are left out if sent, and sent if settled as not sent."""
     old = Path("promo.rejects.csv")
     assert {reason.split(":")[0] for reason in rejected(str(old)).values()} == {"in doubt"}
     shown = bulk(str(old), "--dry-run", "--rejects", "mend.csv").stdout
@@ -221,7 +221,7 @@ def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
 
 @pytest.mark.slow
 def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulator) -> None:
-    """Another ledger knows nothing of them; nor is a number sent to under two rows."""
+    """Rows of an old rejects file stay in doubt under another ledger."""
     other = ("--campaign", "b", "--ledger", "b.db", "--yes-send-again")
     old = Path("promo.rejects.csv")
     old.write_text(old.read_text("utf-8-sig") + "15551232001,,9\n", "utf-8-sig")
@@ -236,7 +236,7 @@ def test_old_rejects_are_in_doubt_where_no_ledger_knows_better(settled: Simulato
 
 @pytest.mark.slow
 def test_old_rejects_that_are_no_messages_any_more_say_why(settled: Simulator) -> None:
-    """An invalid row stays invalid, although its message was once rejected and not sent."""
+    """An invalid row of an old rejects file is reported as invalid."""
     done = bulk("promo.rejects.csv", "--max-segments-each", "1", text="x" * 200)
     assert done.exit_code == Exit.NOT_ALL_WELL
     told = rejected("promo.rejects-2.csv")
@@ -245,7 +245,7 @@ def test_old_rejects_that_are_no_messages_any_more_say_why(settled: Simulator) -
 
 @pytest.mark.slow
 def test_rejects_are_settled_first_where_that_is_asked_for(simulator: Simulator) -> None:
-    """What is counted in the end is what the ledger says by then."""
+    """With --settle the rows of a rejects file are settled first."""
     recipients(*NUMBERS[:3], "15551234885")
     assert bulk("promo.csv").exit_code == Exit.IN_DOUBT
     old = Path("promo.rejects.csv")
@@ -262,7 +262,7 @@ def status(*options: str) -> str:
 
 @pytest.mark.slow
 def test_what_a_report_did_stays_told(settled: Simulator) -> None:
-    """How many it proved sent and not sent, and how many of the latter went out since."""
+    """`status` and the report page count what sending reports settled."""
     assert "report: sent             1  which Skycore's own report lists\n" in status()
     assert "report: not              1  which it proved not sent\n" in status()
     told = json.loads(status("--json"))

@@ -1,4 +1,4 @@
-"""The commands of scale-out, over a real PostgreSQL: load, work, tell, stop, go on."""
+"""The commands for PostgreSQL: load, work, show, stop and continue a campaign."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOWHERE = "http://127.0.0.1:9/"
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
-    """Work in a directory of its own, with key and sender, and the tables empty."""
+    """Work in a directory of its own, with key and sender, and empty tables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", "60856")
@@ -54,7 +54,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dsn: str) -> N
 
 @pytest.fixture
 def simulator(surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Put somebody at the address."""
+    """Run a simulator at the base URL."""
     with Simulator(behaviours={}) as running:
         monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
         yield running
@@ -68,7 +68,7 @@ def run(*args: str, **environment: str) -> Result:
 
 
 def answer(*args: str, **environment: str) -> dict[str, Any]:
-    """Run a command, and return what it answers programs."""
+    """Run a command with --json, and return its answer."""
     done = run(*args, "--json", **environment)
     value = json.loads(done.stdout.splitlines()[-1])
     assert isinstance(value, dict)
@@ -97,7 +97,7 @@ def until(is_so: Callable[[], bool], within: float = 20) -> None:
 
 @pytest.mark.slow
 def test_numbers_of_a_country_are_read_as_they_are_loaded(simulator: Simulator, dsn: str) -> None:
-    """Workers send to them in international format; loaded again, they are known."""
+    """A load with --country stores numbers in international format."""
     Path("promo.csv").write_text("to\n(555) 123-4888\n020 555 4889\n5551234890\n", "utf-8")
     load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes", "--country", "US")
     done = answer(*load)
@@ -109,7 +109,7 @@ def test_numbers_of_a_country_are_read_as_they_are_loaded(simulator: Simulator, 
 
 @pytest.mark.slow
 def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
-    """The estimate leaves out who is on the list, and who said STOP to the database alone."""
+    """The estimate leaves out numbers opted out on the list or in the database."""
     recipients(4)
 
     async def hear_stop() -> None:
@@ -127,7 +127,7 @@ def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
 
 @pytest.mark.slow
 def test_what_the_database_has_sent_is_counted_before(simulator: Simulator, dsn: str) -> None:
-    """Loaded again, a campaign is priced by what is left of it, as one with a file is."""
+    """The estimate leaves out what the database has sent."""
     simulator.script(refusal("E110"), Behaviour(answer=Answer.EMPTY))
     loaded(dsn, count=5)
     answer("worker", dsn, "--drain", "--in-flight", "1")
@@ -145,7 +145,7 @@ def test_what_the_database_has_sent_is_counted_before(simulator: Simulator, dsn:
 
 @pytest.mark.slow
 def test_a_database_that_was_made_anew_is_none_that_knows(dsn: str) -> None:
-    """As where a backup from before the load was put back: nothing is loaded again unasked."""
+    """A campaign whose database was made anew is not loaded without a question."""
     assert loaded(dsn)["new"] == 30
     shared().emptied()
     load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
@@ -162,9 +162,9 @@ def test_a_database_that_was_made_anew_is_none_that_knows(dsn: str) -> None:
 def test_what_an_earlier_version_noted_of_a_database_counts_on(
     monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:
-    """It noted no port: the campaign is loaded on unasked, if this database has it, and not else.
+    """A note of an earlier version, without port, counts if this database has the campaign.
 
-    What was noted since without a port is of another database.
+    A newer note without port is of another database.
     """
     assert loaded(dsn)["new"] == 30
     with_port = f"{ledger_target(Secret(dsn)).full_name}, port 6432"
@@ -184,7 +184,7 @@ def test_what_an_earlier_version_noted_of_a_database_counts_on(
 
 @pytest.mark.slow
 def test_what_could_not_be_loaded_is_loaded_without_a_question(dsn: str) -> None:
-    """It was agreed to, and nobody was sent to."""
+    """A load that failed is repeated without a question."""
     recipients(30)
     load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
     assert run(*load, "--campaign", " ").exit_code == Exit.USAGE
@@ -193,7 +193,7 @@ def test_what_could_not_be_loaded_is_loaded_without_a_question(dsn: str) -> None
 
 @pytest.mark.slow
 def test_other_keys_load_nobody_a_second_time(dsn: str) -> None:
-    """A column of keys that is named later makes other messages of the same rows."""
+    """A load of the same rows under other keys is refused."""
     loaded(dsn)
     load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
     done = run(*load, "--key-column", "name")
@@ -204,7 +204,7 @@ def test_other_keys_load_nobody_a_second_time(dsn: str) -> None:
 
 @pytest.mark.slow
 def test_a_program_shares_the_list_with_its_database(dsn: str) -> None:
-    """By the name that `bulk --cluster` has for it, so that none hears old words again."""
+    """A program's database has the same name on the list as for `bulk --cluster`."""
     run("opt-outs", "add", "15550000001")
 
     async def share() -> bool:
@@ -220,7 +220,7 @@ def test_a_program_shares_the_list_with_its_database(dsn: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [("--dry-run",), ("--yes",)])
 def test_a_database_that_is_not_there_is_told_before(options: tuple[str, ...]) -> None:
-    """Who may not be sent to is not known then, and nothing is loaded."""
+    """An unreachable database is an error, and nothing is loaded."""
     recipients(2)
     done = run(
         "bulk", "promo.csv", "--text", "Hi", "--cluster", "postgresql://127.0.0.1:9/x", *options
@@ -237,7 +237,7 @@ def test_a_database_that_is_not_there_is_told_before(options: tuple[str, ...]) -
 def test_a_campaign_is_not_loaded_again_with_its_numbers_read(
     simulator: Simulator, dsn: str, is_sent: bool
 ) -> None:
-    """Under their new keys, whoever was sent to would be sent to again: nothing is loaded."""
+    """A loaded campaign is not loaded again with --country."""
     Path("promo.csv").write_text("to\n5551234888\n15551234889\n", "utf-8")
     load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
     assert answer(*load)["ten_digits"]["count"] == 1
@@ -255,7 +255,7 @@ def test_a_campaign_is_not_loaded_again_with_its_numbers_read(
 def test_what_the_ledger_has_sent_is_not_loaded_again_with_its_number_read(
     simulator: Simulator, dsn: str
 ) -> None:
-    """A campaign that began in a file, and was copied, is known by its messages."""
+    """A campaign copied from a file is not loaded again with --country."""
     Path("promo.csv").write_text("to\n5551234888\n5550000110\n", "utf-8")
     sent = answer("bulk", "promo.csv", "--text", "Hi", "--yes")
     assert sent["accepted"] == 2
@@ -271,7 +271,7 @@ def test_what_the_ledger_has_sent_is_not_loaded_again_with_its_number_read(
 def test_a_campaign_goes_on_in_the_database_that_its_ledger_was_copied_into(
     simulator: Simulator, dsn: str
 ) -> None:
-    """What its file had sent is no second message there; what is loaded is one in the file."""
+    """A campaign copied into a database continues there, with no second message."""
     numbers = [f"1555123{last}" for last in range(4888, 4900)]
     Path("promo.csv").write_text("to\n" + "\n".join(numbers), "utf-8")
     bulk = ("bulk", str(Path.cwd() / "promo.csv"), "--text", "Hi", "--yes")
@@ -286,7 +286,7 @@ def test_a_campaign_goes_on_in_the_database_that_its_ledger_was_copied_into(
 
 
 def test_what_receivers_left_beside_the_ledger_is_copied_with_it(dsn: str) -> None:
-    """Postbacks that nobody had taken in yet are in the database, and not in the file alone."""
+    """`cluster copy` includes postbacks of the inbox."""
 
     async def make() -> None:
         async with SQLiteLedger("promo.db"):
@@ -304,7 +304,7 @@ def test_what_receivers_left_beside_the_ledger_is_copied_with_it(dsn: str) -> No
 
 @pytest.mark.slow
 def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
-    """The three commands of the main way: load, work, and see what became of it."""
+    """A campaign is loaded, sent by a worker, and shown by status."""
     done = loaded(dsn)
     assert (done["campaign"], done["new"], done["known"]) == ("promo", 30, 0)
     assert (done["exit"], done["rejects"], simulator.billed) == (0, None, 0)
@@ -325,7 +325,7 @@ def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
 
 
 def test_people_read_how_far_a_campaign_is_in_lines(simulator: Simulator, dsn: str) -> None:
-    """Without --json the same is in words, and the way to the database is not shown."""
+    """Without --json the progress is in lines, and the DSN is not shown."""
     recipients(30, "555,X")
     done = run("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
     assert done.exit_code == 1
@@ -344,7 +344,7 @@ def test_people_read_how_far_a_campaign_is_in_lines(simulator: Simulator, dsn: s
 def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
     monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:
-    """Among what was known before, and among rows that no message is made of any more."""
+    """Loading again reports doubts, also of rows that are invalid now."""
     with Simulator() as skycore_:
         monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
         Path("promo.csv").write_text(f"to,name\n15551234888,Ann\n15550002002,{'Bo' * 90}\n")
@@ -360,7 +360,7 @@ def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
 
 
 def test_old_rejects_are_what_the_ledger_says_by_now(simulator: Simulator, dsn: str) -> None:
-    """What is in doubt by the file was sent, was not sent, or is in doubt still."""
+    """Rows of an old rejects file have the state that the database has now."""
     loaded(dsn, count=3)
     with psycopg.connect(dsn, autocommit=True) as connection:
         for number, state in enumerate(("accepted", "not_sent", "in_doubt")):
@@ -384,7 +384,7 @@ def test_old_rejects_are_what_the_ledger_says_by_now(simulator: Simulator, dsn: 
 
 
 def test_doubts_are_sent_again_on_a_word(monkeypatch: pytest.MonkeyPatch, dsn: str) -> None:
-    """Not without a yes, once for each word, and status tells of it."""
+    """`cluster resend` needs a yes and resends each doubt once."""
     Path("promo.csv").write_text("to,name\n15551234888,Ann\n15550002002,Bo\n")
     with Simulator() as skycore_:
         monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
@@ -407,7 +407,7 @@ def test_doubts_are_sent_again_on_a_word(monkeypatch: pytest.MonkeyPatch, dsn: s
 
 
 def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) -> None:
-    """In whatever order the rows come, the key that was loaded first counts."""
+    """A number under two keys is loaded once, whatever the order of rows."""
     rows = ["15551234888,a", "15551234888,b"]
     more = [f"1555123{n},{n}" for n in range(3000, 3010)]
     load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
@@ -422,7 +422,7 @@ def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) 
 def test_what_is_loaded_to_another_number_under_a_key_keeps_its_place(
     simulator: Simulator, dsn: str, is_sent: bool
 ) -> None:
-    """A row that repeats a number may have the key of a row with another: both are sent to."""
+    """A duplicate row whose key belongs to another number does not hide that number."""
     load = ("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
     Path("promo.csv").write_text("to,key\n15551234889,b\n")
     answer(*load)
@@ -438,7 +438,7 @@ def test_what_is_loaded_to_another_number_under_a_key_keeps_its_place(
 def test_a_number_that_a_file_sent_to_under_another_key_is_not_sent_to_again(
     simulator: Simulator, dsn: str
 ) -> None:
-    """Of the keys of a number, the one that the ledger lists as sent is loaded."""
+    """A number that a copied ledger sent to under another key is not sent to again."""
     Path("promo.csv").write_text("to,key\n15551234888,b\n")
     assert answer("bulk", "promo.csv", "--text", "Hi", "--yes")["accepted"] == 1
     assert run("cluster", "copy", "promo.db", dsn).exit_code == 0
@@ -450,7 +450,7 @@ def test_a_number_that_a_file_sent_to_under_another_key_is_not_sent_to_again(
 
 @pytest.mark.slow
 def test_a_key_that_is_too_long_keeps_nobody_else_waiting(simulator: Simulator, dsn: str) -> None:
-    """The database takes no such key: its message is left out, and the campaign ends."""
+    """A key too long for the database is left out, and the campaign ends."""
     long = "".join(f"{number:x}-" for number in range(1500))
     Path("promo.csv").write_text(f"to,key\n15551234888,a\n15551234889,{long}\n15551234890,c\n")
     answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
@@ -460,7 +460,7 @@ def test_a_key_that_is_too_long_keeps_nobody_else_waiting(simulator: Simulator, 
 
 
 def test_old_rejects_of_what_was_forgotten_are_what_it_was(simulator: Simulator, dsn: str) -> None:
-    """A message that was pruned is known by its key: it was sent, and is in doubt no more."""
+    """A pruned message in a rejects file is reported as sent."""
     loaded(dsn, count=1)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO skycore.pruned VALUES (0)")
@@ -478,7 +478,7 @@ def test_old_rejects_of_what_was_forgotten_are_what_it_was(simulator: Simulator,
 
 
 def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -> None:
-    """SKYCORE_DSN stands in for the argument of each command, and for --cluster's value."""
+    """SKYCORE_DSN replaces the DSN argument of each command."""
     recipients(3)
     there = {"SKYCORE_DSN": dsn}
     load = ("bulk", "promo.csv", "--text", "Hi", "--yes", "--cluster")
@@ -499,7 +499,7 @@ def test_the_dsn_may_come_from_the_environment(simulator: Simulator, dsn: str) -
 def test_the_doubtful_messages_of_a_campaign_are_listed(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What may have been sent is told by status, and its list has each, with numbers masked."""
+    """`status` lists a campaign's doubts with masked numbers."""
     Path("promo.csv").write_text("to\n15551232002\n15551234888\n15551242002\n", "utf-8")
     answer("bulk", "promo.csv", "--text", "Hi", "--cluster", dsn, "--yes")
     with Simulator() as skycore_:  # whose answers to 2002 are lost
@@ -515,7 +515,7 @@ def test_the_doubtful_messages_of_a_campaign_are_listed(
 
 
 def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: str) -> None:
-    """Each word says what the campaign was and is, and a paused one sends nothing."""
+    """Pause, resume and cancel print the old and new state."""
     loaded(dsn)
     assert run("cluster", "pause", dsn, "promo").stdout == "promo: was running, and is paused\n"
     assert run("cluster", "pause", dsn, "promo").stdout == "promo: already paused\n"
@@ -533,7 +533,7 @@ def test_a_campaign_is_paused_resumed_and_cancelled(simulator: Simulator, dsn: s
 
 
 def test_a_worker_sends_to_nobody_on_the_list(simulator: Simulator, dsn: str) -> None:
-    """Whoever was put onto it since the campaign was loaded; it has who is out there, too."""
+    """A worker sends to no number on the list of opt-outs, and adds the database's."""
     loaded(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
@@ -547,7 +547,7 @@ def test_a_worker_sends_to_nobody_on_the_list(simulator: Simulator, dsn: str) ->
 
 
 def test_a_worker_without_a_list_goes_by_its_database(simulator: Simulator, dsn: str) -> None:
-    """With `--opt-outs none`, as for a bulk send."""
+    """With `--opt-outs none` a worker goes by its database alone."""
     loaded(dsn)
     assert run("opt-outs", "add", "15550000001").exit_code == 0
     assert answer("worker", dsn, "--drain", "--opt-outs", "none")["accepted"] == 30
@@ -555,7 +555,7 @@ def test_a_worker_without_a_list_goes_by_its_database(simulator: Simulator, dsn:
 
 
 def test_nobody_is_told_to_resume_what_a_database_has_forgotten(dsn: str) -> None:
-    """A campaign that was halted for that would send again, and says so wherever it is met."""
+    """A campaign halted after a restore is never advised to be resumed."""
     loaded(dsn)
     halt = "UPDATE skycore.campaigns SET state = 'halted', reason = %s"
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -569,7 +569,7 @@ def test_nobody_is_told_to_resume_what_a_database_has_forgotten(dsn: str) -> Non
 
 
 def test_a_campaign_is_loaded_to_start_later(simulator: Simulator, dsn: str) -> None:
-    """--start is said by load and status, in this machine's time where it has no offset."""
+    """--start is stored with the campaign and shown."""
     done = loaded(dsn, "--start", "2099-12-01T09:00")
     assert datetime.fromisoformat(done["starts_at"]) == datetime(2099, 12, 1, 9).astimezone()
     told = run("status", dsn).stdout
@@ -584,7 +584,7 @@ def test_a_campaign_is_loaded_to_start_later(simulator: Simulator, dsn: str) -> 
 
 
 def test_a_campaign_is_loaded_with_hours(simulator: Simulator, dsn: str) -> None:
-    """--between and --tz are kept with it, and status says who waits for them until when."""
+    """--between and --tz are stored with the campaign and shown."""
     wrong = loaded_with(dsn, "--between", "09:00-20:00")
     assert wrong.exit_code == Exit.USAGE
     assert "the time zone of 30 numbers is not known, first on line 2" in wrong.stderr
@@ -623,7 +623,7 @@ def loaded_with(dsn: str, *args: str) -> Result:
 
 
 def test_a_load_that_the_database_ended_says_how_to_go_on(dsn: str) -> None:
-    """Whoever runs it again loads nobody twice, whether or not the first load is there."""
+    """A load that the database ended may be repeated, and loads nobody twice."""
     with psycopg.connect(dsn) as other:
         other.execute("LOCK TABLE skycore.chunks IN SHARE MODE")
         done = loaded_with(f"{dsn}&options=-c%20lock_timeout%3D50ms")
@@ -636,7 +636,7 @@ def test_a_load_that_the_database_ended_says_how_to_go_on(dsn: str) -> None:
 def test_a_refused_account_is_told_by_worker_and_status(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker ends with 3, and status says why and how to go on."""
+    """A refused account ends the worker with 3, and status says why."""
     loaded(dsn)
     with Simulator(account=Account(billing_hold=True), behaviours={}) as skycore_:
         monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
@@ -669,14 +669,14 @@ def test_a_refused_account_is_told_by_worker_and_status(
     ],
 )
 def test_a_mistake_is_said_in_one_line(dsn: str, args: list[str], said: str) -> None:
-    """What is wrong with the arguments is said, with exit code 2 and no traceback."""
+    """A wrong argument is exit code 2 and one line."""
     recipients(1)
     done = run(*[dsn if word == "DSN" else word for word in args])
     assert (done.exit_code, said in done.stderr, done.stderr.count("\n")) == (2, True, 1)
 
 
 def test_a_worker_without_its_rights_says_what_to_do(simulator: Simulator, dsn: str) -> None:
-    """One that the database refuses ends with 2 and words, and the campaign is as it was."""
+    """A worker without rights ends with 2 and advice."""
     loaded(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE ROLE clerk LOGIN")
@@ -697,7 +697,7 @@ def test_a_worker_without_its_rights_says_what_to_do(simulator: Simulator, dsn: 
 
 
 def test_another_text_is_loaded_until_it_may_have_gone_out(simulator: Simulator, dsn: str) -> None:
-    """A campaign is mended by loading it again, as it says; what was sent stays what it was."""
+    """A campaign may be loaded with another text until it may have been sent."""
     loaded(dsn)
     again = ("bulk", "promo.csv", "--text", "Bye", "--cluster", dsn, "--yes")
     assert "mended        30\n" in run(*again).stdout
@@ -709,7 +709,7 @@ def test_another_text_is_loaded_until_it_may_have_gone_out(simulator: Simulator,
 
 
 def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> None:
-    """In a new database each command names the one that makes the tables, and it does."""
+    """Each command on a new database names `cluster migrate`, which makes the tables."""
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE young")
     try:
@@ -733,7 +733,7 @@ def test_the_tables_are_made_on_the_operators_word(postgres_server: Server) -> N
 
 
 def test_a_password_is_in_no_word(tmp_path: Path) -> None:
-    """Where the database cannot be reached, the DSN's password is not in what is said."""
+    """The DSN's password is in no error."""
     dsn = f"postgresql://someone:s3cret@/orders?host={tmp_path}"
     for args in (["worker", dsn], ["status", dsn], ["cluster", "migrate", dsn]):
         done = run(*args)
@@ -743,7 +743,7 @@ def test_a_password_is_in_no_word(tmp_path: Path) -> None:
 
 
 def test_workers_share_a_rate(simulator: Simulator, dsn: str) -> None:
-    """--rate is for all workers together: it is kept in the database, and held to."""
+    """--rate of a worker is stored in the database and kept."""
     loaded(dsn, count=20)
     began = time.monotonic()
     assert answer("worker", dsn, "--drain", "--rate", "50")["accepted"] == 20
@@ -756,7 +756,7 @@ def test_workers_share_a_rate(simulator: Simulator, dsn: str) -> None:
 @pytest.mark.slow
 @needs_signals
 def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
-    """The first signal waits for what is in flight, and the exit code is 130."""
+    """Ctrl-C lets a worker's messages in flight end, and exits with 130."""
     loaded(dsn, count=3000)
     with program("worker", dsn, "--in-flight", "5", "--json") as process:
         until(lambda: simulator.billed > 20)
@@ -771,7 +771,7 @@ def test_ctrl_c_ends_a_worker_in_order(simulator: Simulator, dsn: str) -> None:
 @pytest.mark.slow
 @needs_signals
 def test_a_terminal_that_is_stopped_holds_up_no_worker(simulator: Simulator, dsn: str) -> None:
-    """What is in flight ends and chunks are given back, whoever reads that it stops."""
+    """A stopped terminal does not hold up a worker's end."""
     loaded(dsn, count=3000)
     reading, writing = os.pipe()
     filled = fill(writing)  # as where Ctrl-S has stopped a terminal
@@ -795,7 +795,7 @@ def test_a_terminal_that_is_stopped_holds_up_no_worker(simulator: Simulator, dsn
 
 
 def fill(pipe: int) -> int:
-    """Write to a pipe until it takes no more, and return how much it took."""
+    """Write to a pipe until it is full, and return how much was written."""
     taken = 0
     os.set_blocking(pipe, False)
     with suppress(BlockingIOError):
@@ -810,7 +810,7 @@ def fill(pipe: int) -> int:
 def test_ctrl_c_twice_leaves_at_once_without_loss(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second signal waits for nothing; what was in flight is doubt for the next worker."""
+    """Ctrl-C twice ends a worker at once, with messages in flight in doubt."""
     with Simulator() as skycore_:
         monkeypatch.setenv("SKYCORE_BASE_URL", skycore_.url)
         rows = "\n".join(f"1555{n:03}2004,{n}" for n in range(40))  # no answer, taken

@@ -1,4 +1,4 @@
-"""`skycore demo`: the main job, end to end, and its honesty."""
+"""`skycore demo`: the main task end to end, and its own audit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COUNT = 5 * len(FAULTS)  # so that each fault comes once
 
 
 def cases(*given: Case, width: int = 140, is_terminal: bool = False) -> tuple[Played, str]:
-    """Send these cases' messages, and return what came of them and what was printed."""
+    """Send these cases' messages, and return the results and what was printed."""
     printed = io.StringIO()
     out = Console(file=printed, width=width, force_terminal=is_terminal, no_color=True)
     played = play(out, given)
@@ -62,7 +62,7 @@ def all_cases() -> tuple[Played, str]:
 def test_every_message_has_a_row_that_says_what_became_of_it(
     all_cases: tuple[Played, str],
 ) -> None:
-    """Each message has one row, with its outcome, its delivery state and its reason."""
+    """Each message has one row with outcome, delivery state and reason."""
     played, printed = all_cases
     assert played.is_well, printed
     rows = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
@@ -75,7 +75,7 @@ def test_every_message_has_a_row_that_says_what_became_of_it(
 
 
 def test_a_lost_answer_is_shown_as_doubt(all_cases: tuple[Played, str]) -> None:
-    """The message whose answer was lost has no tracking id, and is not claimed as accepted."""
+    """A message whose answer was lost is shown as in doubt, and not as accepted."""
     _, printed = all_cases
     (row,) = (line for line in printed.splitlines() if line.startswith("15551232002  "))
     assert "in doubt" in row
@@ -88,7 +88,7 @@ def test_a_lost_answer_is_shown_as_doubt(all_cases: tuple[Played, str]) -> None:
 def test_a_narrow_terminal_breaks_no_word(
     width: int, is_table: bool, all_cases: tuple[Played, str]
 ) -> None:
-    """The cases are a table where it fits, and else blocks of lines with whole words."""
+    """The cases are a table where it fits, and else blocks with whole words."""
     printed = io.StringIO()
     show(Console(file=printed, width=width, force_terminal=True, no_color=True), all_cases[0])
     assert ("─" in printed.getvalue()) is is_table
@@ -98,7 +98,7 @@ def test_a_narrow_terminal_breaks_no_word(
 
 @pytest.mark.slow
 def test_a_case_that_came_out_otherwise_is_named() -> None:
-    """A message that did not end as it should is named, and all is not well."""
+    """A case with an unexpected result is named, and the demo fails."""
     surprise = Case(
         sms=SMS(to="15551231001", text="Hello"),
         state=DeliveryState.DELIVERED,
@@ -111,7 +111,7 @@ def test_a_case_that_came_out_otherwise_is_named() -> None:
 
 @pytest.mark.slow
 def test_a_bill_that_is_wrong_is_told() -> None:
-    """A message that was billed without being meant to go out is not well."""
+    """A message billed unexpectedly is named, and the demo fails."""
     played, printed = cases(Case(sms=SMS(to="15551232002", text="Hello"), state=None))
     assert not played.is_well
     assert "Not as it should be" in printed
@@ -121,7 +121,7 @@ def test_a_bill_that_is_wrong_is_told() -> None:
 
 
 def delivery(to: str, state: MessageState) -> Delivery:
-    """Make what a ledger knows of a message."""
+    """Make a delivery."""
     return Delivery(
         key=to,
         tracking_id=None,
@@ -138,7 +138,7 @@ def delivery(to: str, state: MessageState) -> Delivery:
 
 
 def judged(state: MessageState | None, billed: int) -> DemoAudit:
-    """Judge a message in that state, None for no such message, that was billed so often."""
+    """Audit one message in that state, or unknown if None, that was billed so often."""
     return judge(
         ["15551234888"],
         {} if state is None else {"15551234888": delivery("15551234888", state)},
@@ -174,7 +174,7 @@ S = MessageState
 def test_the_bill_is_what_a_ledger_is_held_against(
     state: MessageState | None, billed: int, wrong: str | None
 ) -> None:
-    """What was billed twice, lost, denied or left in doubt counts as that, and nothing else."""
+    """A message billed twice, lost, denied or in doubt is counted as that."""
     audit = judged(state, billed)
     kinds = ("duplicates", "lost", "denied", "in_doubt_after_report")
     counts = {name: getattr(audit, name) for name in kinds}
@@ -184,14 +184,14 @@ def test_the_bill_is_what_a_ledger_is_held_against(
 
 
 def told(audit: DemoAudit) -> str:
-    """Return what people read of an audit."""
+    """Return the text that people read of an audit."""
     printed = io.StringIO()
     show_audit(Console(file=printed, width=60), audit)
     return " ".join(printed.getvalue().split())
 
 
 def test_what_the_report_proves_is_explained() -> None:
-    """What never reached Skycore is said to have been sent again for it; else nothing is said."""
+    """Messages that the report proved unsent are explained, if there are any."""
     audit = judged(S.DELIVERED, 1)
     assert "never reached Skycore" not in told(audit)
     assert "2 messages never reached Skycore" in told(attrs.evolve(audit, found_not_sent=2))
@@ -213,7 +213,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_messages_have_numbers_and_faults_of_their_own() -> None:
-    """No two messages share a number or a key, and each fault of the simulator comes."""
+    """The demo's messages have distinct numbers and keys, and every fault."""
     sent = list(messages(3000))
     assert len({sms.to for sms in sent}) == len({sms.key for sms in sent}) == 3000
     assert {sms.to[-4:] for sms in sent} & BY_LAST_DIGITS.keys() == set(FAULTS)
@@ -221,7 +221,7 @@ def test_the_messages_have_numbers_and_faults_of_their_own() -> None:
 
 @pytest.mark.slow
 def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --json, one object has the cases, the audit and the files; the numbers add up."""
+    """--json gives one object with cases, audit and files."""
     monkeypatch.setattr(demo, "COUNT", COUNT)
     done = run("--directory", tmp_path / "new", "--json")
     assert (done.exit_code, done.stderr) == (0, "")
@@ -244,7 +244,7 @@ def test_programs_read_one_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.slow
 @pytest.mark.usefixtures("few")
 def test_people_read_the_summary_the_audit_and_where_the_report_is(tmp_path: Path) -> None:
-    """The command shows all of it on standard output, and nothing else where it is piped."""
+    """Piped, the command prints summary, audit and the report's path, and nothing else."""
     done = run("--directory", tmp_path)
     assert (done.exit_code, done.stderr) == (0, "")
     assert f"{tmp_path / 'demo.db'}: {COUNT} messages" in done.stdout
@@ -260,7 +260,7 @@ def test_people_read_the_summary_the_audit_and_where_the_report_is(tmp_path: Pat
 
 
 def test_the_audit_is_whole_where_there_is_little_room() -> None:
-    """No word of it is cut, and through a pipe no line ends in blanks."""
+    """The audit is not cut on a narrow terminal."""
     printed = io.StringIO()
     audit = judge(["1"], {}, billed={}, asked={}, in_doubt=DoubtCounts())
     show_audit(Console(file=printed, width=40), audit)
@@ -275,7 +275,7 @@ def test_the_audit_is_whole_where_there_is_little_room() -> None:
 
 @pytest.mark.slow
 def test_a_second_run_takes_other_names(tmp_path: Path) -> None:
-    """What is in the directory already is left as it is; a bad case makes the demo fail."""
+    """A second run keeps existing files, and a bad case makes the demo fail."""
     (tmp_path / "demo.html").write_text("mine")
     surprise = Case(sms=SMS(to="15551231001", text="Hello"), state=DeliveryState.DELIVERED)
     assert demo.run(tmp_path, cases=[surprise], count=1) is Exit.NOT_ALL_WELL
@@ -290,7 +290,7 @@ TWICE: dict[str, Any] = {"to": next(messages(1)).to, "text": "Hello again", "key
 def test_a_failed_audit_makes_the_demo_fail_and_what_it_has_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A number that is billed twice is a duplicate; the temporary directory is there to look."""
+    """A duplicate makes the demo fail, and its directory is kept."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     once = list(messages(1))
     monkeypatch.setattr(bulk, "messages", lambda _count: [*once, SMS(**TWICE)])
@@ -307,7 +307,7 @@ def test_a_failed_audit_makes_the_demo_fail_and_what_it_has_is_kept(
 def test_progress_is_drawn_on_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where somebody looks, there is how far it is, how many postbacks came and were of use."""
+    """On a terminal the progress shows messages and postbacks."""
     settled = bulk.send_and_settle(tmp_path / "demo.db", COUNT, live=True)
     assert settled.audit.is_well
     drawn = " ".join(capsys.readouterr().err.split())
@@ -323,7 +323,7 @@ def test_progress_is_drawn_on_a_terminal(
 def test_ctrl_c_ends_it_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted while it sends, it says so, exits with 130, and its directory is gone."""
+    """Ctrl-C ends the demo with 130 and removes its directory."""
     monkeypatch.setattr(demo, "COUNT", COUNT)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # It is called when a third is sent.
@@ -335,7 +335,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(
 
 
 def test_a_directory_that_cannot_be_is_a_mistake_that_is_explained(tmp_path: Path) -> None:
-    """A directory below a file is refused with the reason, before anything is sent."""
+    """An impossible --directory is refused with the reason."""
     (tmp_path / "file").write_text("")
     done = run("--directory", tmp_path / "file" / "below")
     assert (done.exit_code, done.stdout) == (2, "")
@@ -347,7 +347,7 @@ def test_a_directory_that_cannot_be_is_a_mistake_that_is_explained(tmp_path: Pat
 def test_an_account_that_is_refused_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What halts the sending ends the demo with exit code 1, and no traceback."""
+    """A refused account ends the demo with exit code 1 and no traceback."""
     monkeypatch.setattr(bulk, "API_KEY", "another")
     done = run("--directory", tmp_path)
     assert done.exit_code == 1
@@ -375,7 +375,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_entry_point_is_the_group(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`skycore --version` names the program and its version."""
+    """`skycore --version` prints the program's name and version."""
     monkeypatch.setattr(sys, "argv", ["skycore", "--version"])
     monkeypatch.setattr(cli, "_end_at_the_next", lambda: None)  # there are other tests to run
     with pytest.raises(SystemExit) as left:

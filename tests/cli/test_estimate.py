@@ -1,4 +1,4 @@
-"""What rows say, and what they would take: templates, duplicates, segments, cost."""
+"""Rows of a recipients file and their estimate: templates, duplicates, segments, cost."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def surveyed(content: str, *, price: str | None = None, **options: Any) -> Estim
     ["Phone Number", "cell", "Telephone", "phone_number", "Mobile", "Cell Phone", "TO", "Phone #"],
 )
 def test_the_column_of_the_numbers_is_found(name: str) -> None:
-    """It has one of the names that people and other programs give it, however it is written."""
+    """The column of numbers is found by its usual names."""
     (row,) = message_rows(f"Name,{name}\nAnn,15551234888\n")
     assert row.message.to == "15551234888"
 
 
 def test_a_formula_that_is_a_text_is_what_it_shows() -> None:
-    """What keeps Excel from rounding a number is no part of it, nor of a text or a name."""
+    """A cell like `="15551234888"` is read as its text."""
     content = '="phone",name\n="15551234888",="A ""quoted"" name"\n"=""15551234889""",=A1\n'
     rows = message_rows(content, text="Hi {name}")
     assert [(row.message.to, row.message.text) for row in rows] == [
@@ -92,7 +92,7 @@ def test_a_formula_that_is_a_text_is_what_it_shows() -> None:
     ],
 )
 def test_a_template_is_filled(text: str, filled: str) -> None:
-    """A column stands in braces, two make one, and nothing else is special."""
+    """Column names in braces are filled, and doubled braces are literal."""
     assert Template.parse(text, HEADER).fill(["Ann", "4711"]) == filled
 
 
@@ -115,13 +115,13 @@ def test_a_template_is_filled(text: str, filled: str) -> None:
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(text: str, said: str) -> None:
-    """A wrong template is an error before a row is read."""
+    """A template with unknown columns or bad braces is refused."""
     with pytest.raises(SheetError, match=said):
         Template.parse(text, HEADER)
 
 
 def test_a_value_is_never_read_as_a_template() -> None:
-    """Braces in a cell are text."""
+    """Braces in a cell are not filled."""
     (row,) = message_rows("to,name\n15551234888,{to}\n", text="Hi {name}")
     assert row.message.text == "Hi {to}"
     (row,) = message_rows("to,text\n15551234888,{a} {}{\n", text=None)
@@ -129,14 +129,14 @@ def test_a_value_is_never_read_as_a_template() -> None:
 
 
 def test_a_row_is_a_message_under_the_key_of_its_campaign() -> None:
-    """The key is the campaign and the normalised number, so that running again goes on."""
+    """A row's key is the campaign and the normalized number."""
     (row,) = message_rows("Name;Mobile\nAnn;+1 (555) 123-4888\n", text="Hi {name}")
     assert (row.message.to, row.message.text) == ("15551234888", "Hi Ann")
     assert (row.message.key, row.message.from_) == ("promo:15551234888", "60856")
 
 
 def test_columns_of_their_own_give_key_text_and_sender() -> None:
-    """A sheet can name them; an empty key or sender is the default one."""
+    """Columns may give key, text and sender; empty ones mean the default."""
     content = "to,text,key,from\n15551234888,A {x},k1,777\n15551234889,B, ,\n"
     first, second = (row.message for row in message_rows(content, text=None))
     assert (first.text, first.key, first.from_) == ("A {x}", "k1", "777")
@@ -144,7 +144,7 @@ def test_columns_of_their_own_give_key_text_and_sender() -> None:
 
 
 def test_columns_can_be_named() -> None:
-    """The options name columns that would not be found, or choose among several."""
+    """Options name the columns of number, text, key and sender."""
     content = "phone,mobile,t,k,f\n1,15551234888,Hi,key,777\n"
     (row,) = message_rows(
         content,
@@ -171,7 +171,7 @@ def test_columns_can_be_named() -> None:
 def test_a_column_that_is_needed_and_missing_is_an_error(
     content: str, options: dict[str, Any], said: str
 ) -> None:
-    """What cannot work for any row is said before the first."""
+    """A missing column is an error before the first row."""
     with pytest.raises(SheetError, match=said):
         judged(content, **options)
 
@@ -188,14 +188,14 @@ def test_a_column_that_is_needed_and_missing_is_an_error(
     ],
 )
 def test_a_number_that_is_none_is_refused_with_its_line(number: str, said: str) -> None:
-    """The reason is what a person can mend, with the line that it is on."""
+    """A bad number is refused with its line and what to correct."""
     ((line, kind, reason),) = reasons(f"x;to\nA;15551234888\nB;{number}\n")
     assert (line, kind) == (3, RejectionKind.INVALID)
     assert said in reason
 
 
 def test_of_rows_with_one_number_the_first_is_kept() -> None:
-    """Numbers are compared as they are sent, and both lines are told."""
+    """Of rows with one number the first is kept, and the others name its line."""
     content = "to\n15551234888\n15551234889\n+1 (555) 123-4888\n1 555 1234 888\n"
     assert reasons(content) == [
         (4, RejectionKind.DUPLICATE, "15551234888 is on line 2"),
@@ -204,13 +204,13 @@ def test_of_rows_with_one_number_the_first_is_kept() -> None:
 
 
 def test_a_row_that_is_not_valid_does_not_shadow_the_next() -> None:
-    """The first that can be sent is kept, and not the first there is."""
+    """An invalid row does not make a later row with its number a duplicate."""
     content = "to,name\n15551234888,\x07\n15551234888,Ann\n"
     assert [row.row.line for row in message_rows(content, text="Hi {name}")] == [3]
 
 
 def test_a_key_is_used_once() -> None:
-    """Two rows with one key are a duplicate, also where one has it by default."""
+    """A second row with a key is a duplicate, also if the key is a default one."""
     content = "to,key\n15551234888,a\n15551234889,a\n15551234887,promo:15551234886\n15551234886,\n"
     assert reasons(content) == [
         (3, RejectionKind.DUPLICATE, "the key 'a' is on line 2"),
@@ -219,7 +219,7 @@ def test_a_key_is_used_once() -> None:
 
 
 def test_a_row_that_is_not_sent_takes_no_number_and_no_key() -> None:
-    """A duplicate claims nothing: what only it had is the next row's to send."""
+    """A duplicate row reserves neither its number nor its key."""
     content = "to,key\n15551234888,a\n15551234888,b\n15551234889,b\n15551234887,a\n15551234887,c\n"
     assert [one.row.line for one in message_rows(content)] == [2, 4, 6]
     assert reasons(content) == [
@@ -229,7 +229,7 @@ def test_a_row_that_is_not_sent_takes_no_number_and_no_key() -> None:
 
 
 def test_a_duplicate_that_was_written_down_stays_one() -> None:
-    """Its file of rejects, sent as another campaign, does not bill the number twice."""
+    """A duplicate from a rejects file stays a duplicate in another campaign."""
     reason = "15551234888 is on line 2"
     content = f"to,reason,line\n1 555 1234888,{reason},5\n15551234889,{reason},5\n15551234888,,5\n"
     assert reasons(content) == [(2, RejectionKind.DUPLICATE, reason)]
@@ -242,21 +242,21 @@ def test_a_duplicate_that_was_written_down_stays_one() -> None:
 @pytest.mark.parametrize("name", ["reason", "line"])
 @pytest.mark.parametrize("option", ["text", "text_column", "key_column", "from_column"])
 def test_no_message_is_made_of_what_rejects_say(name: str, option: str) -> None:
-    """Of a row that was mended, the reason why it was not sent would go out as its text."""
+    """The columns `reason` and `line` of a rejects file cannot be used in messages."""
     asked = {"text": f"Cancelled: {{{name}}}"} if option == "text" else {option: name}
     with pytest.raises(SheetError, match=f"need the column '{name}', .* rename it"):
         message_rows(f"to,text,{name}\n15551234888,Hi,snow\n", **{"text": None, **asked})
 
 
 def test_a_key_that_no_ledger_takes_is_refused_before_anything_is_sent() -> None:
-    """The name of a campaign is in each key, and is held to what a key may be."""
+    """A key that no ledger accepts is refused."""
     ((_, kind, reason),) = reasons("to\n15551234888\n", campaign="pro\udcffmo")
     assert kind is RejectionKind.INVALID
     assert reason.startswith("key: ")
 
 
 def test_what_is_kept_is_what_was_read() -> None:
-    """Messages and rows that are none come back as they were judged, in their order."""
+    """Judged rows come back from the temporary file equal and in order."""
     content = (
         'to,name,key,from\n15551234888,Ann,a,777\n15551234889\n5,"x\ny"\n15551234888,Bo\n'
         "15551234887,\u00e4\u2019\0x,,\n" + "".join(f"1555124{n:04},Co,,\n" for n in range(1200))
@@ -271,7 +271,7 @@ def test_what_is_kept_is_what_was_read() -> None:
 
 @pytest.mark.slow
 def test_what_is_kept_takes_little_memory() -> None:
-    """Ten thousand rows take under 2 MB; as values they would take five times that."""
+    """Ten thousand judged rows take under 2 MB of memory."""
     content = "to,name\n15551234888,Somebody\n"
     (row,) = message_rows(content, text="Hi {name}")
     tracemalloc.start()
@@ -346,14 +346,14 @@ def test_what_is_kept_takes_little_memory() -> None:
 def test_a_row_that_is_no_message_says_why(
     content: str, options: dict[str, Any], kind: RejectionKind, said: str
 ) -> None:
-    """Nothing that the API would refuse, or that says other than was meant, is a message."""
+    """A row that is no valid message is rejected with its reason."""
     ((_, found, reason),) = reasons(content, **{"text": "Hi {name}", **options})
     assert found is kind
     assert said in reason
 
 
 def test_a_failed_formula_alone_is_no_value() -> None:
-    """What people write so is theirs, and columns that nothing is made of may fail."""
+    """A spreadsheet error is refused as a value, but other texts with # are not."""
     content = "to,name,other\n15551234888,#1,#N/A\n15551234889,#SALE!,\n15551234890,Erroll,\n"
     assert [one.message.text for one in message_rows(content, text="{name}")] == [
         "#1",
@@ -365,7 +365,7 @@ def test_a_failed_formula_alone_is_no_value() -> None:
 
 
 def test_a_row_that_was_in_doubt_is_sent_again_on_a_word_alone() -> None:
-    """A file of rejects does not make a second message of what may have been sent."""
+    """A row in doubt in a rejects file is sent only with --resend-in-doubt."""
     content = "to,reason,line\n15551234888,in doubt: no answer,7\n15551234889,E110: no,8\n"
     assert reasons(content) == [(2, RejectionKind.IN_DOUBT, "in doubt: no answer")]
     assert len(message_rows(content, resend_in_doubt=True)) == 2
@@ -373,7 +373,7 @@ def test_a_row_that_was_in_doubt_is_sent_again_on_a_word_alone() -> None:
 
 @pytest.mark.slow
 def test_first_lines_agree_with_a_dict() -> None:
-    """Where each number stood first is right for many, whatever their order."""
+    """The table of first lines agrees with a dict for random numbers."""
     chance = random.Random(7)
     table, known = FirstLines(), dict[int, int]()
     for line in range(1, 30_000):
@@ -383,7 +383,7 @@ def test_first_lines_agree_with_a_dict() -> None:
 
 
 def test_a_name_that_was_forgotten_is_new_again() -> None:
-    """Whether it was written down by then or not."""
+    """A forgotten name is new again."""
     table = FirstLines()
     for line in range(10_000):
         table.before(line, line)
@@ -393,7 +393,7 @@ def test_a_name_that_was_forgotten_is_new_again() -> None:
 
 
 def test_first_lines_of_many_numbers_are_small() -> None:
-    """Forty thousand numbers take under 2 MB, with the growing; a dict of them takes 4."""
+    """Ten thousand numbers take under 2 MB in the table of first lines."""
     tracemalloc.start()
     try:
         table = FirstLines()
@@ -405,7 +405,7 @@ def test_first_lines_of_many_numbers_are_small() -> None:
 
 
 def test_an_estimate_counts_what_would_be_sent() -> None:
-    """Segments, encodings, characters and cost are of the rows to send alone."""
+    """The estimate counts segments, characters and cost of rows to send alone."""
     long = "a" * 161
     content = (
         f"to,name\n15551234881,{long}\n15551234882,Co\u2019s\u2019\n15551234883,☎\u2019\n"
@@ -429,7 +429,7 @@ def test_an_estimate_counts_what_would_be_sent() -> None:
 
 
 def test_the_preview_says_it_in_lines() -> None:
-    """What a person decides by: rows, lines at fault, segments, characters, cost, time."""
+    """The preview has lines for rows, rejects, segments, characters, cost and time."""
     content = (
         "to,name\n15551234888,Ann\n15551234889,Co\u2019s\n" + "5,x\n" * 7 + "15551234888,Ed\n"
     )
@@ -460,7 +460,7 @@ def test_the_preview_says_it_in_lines() -> None:
 
 
 def test_numbers_are_counted_by_country() -> None:
-    """The most first; those with ten digits and no + are told apart, with what they could be."""
+    """Numbers are counted by country, and ten-digit ones without + are pointed out."""
     numbers = ["(555) 123-4888", "5551234889", "2025550123", "+65 9123 4567", "1555123488"]
     numbers += ["15551234888", "+4915112345678", "15551234889", "15551234890", "+552134567890"]
     estimate = surveyed("\n".join(["to", *numbers]) + "\n")
@@ -477,7 +477,7 @@ def test_numbers_are_counted_by_country() -> None:
 
 
 def test_one_number_of_ten_digits_and_many_countries_are_said_in_short() -> None:
-    """Eight country codes are named, and the others counted."""
+    """At most eight countries are named, and the others counted."""
     codes = (20, 30, 31, 33, 36, 39, 41, 43, 45, 46)
     numbers = [f"+{code}912345{code}" for code in codes]
     printed = list(preview(surveyed("\n".join(["to", "5551234888", *numbers]) + "\n")))
@@ -486,7 +486,7 @@ def test_one_number_of_ten_digits_and_many_countries_are_said_in_short() -> None
 
 
 def test_numbers_that_are_read_are_counted_as_they_are_sent() -> None:
-    """With a country the tables decide, and nothing is left to ask; one number is one message."""
+    """With --country numbers are counted as they are sent."""
     found = judged(
         "to\n(555) 123-4888\n+1 555 123 4888\n5551234889\n6592345678\n4930123456\n",
         number_reader=NationalNumbers("US"),
@@ -509,13 +509,13 @@ def test_numbers_that_are_read_are_counted_as_they_are_sent() -> None:
 
 
 def test_a_row_with_a_key_of_its_own_is_one_message_however_its_number_is_read() -> None:
-    """The ledger compares its content; there is no other key to look for."""
+    """A row with its own key has no other key for the number as written."""
     (row,) = message_rows("to,key\n5551234888,a\n", number_reader=NationalNumbers("US"))
     assert (row.message.to, row.message.key, row.as_written) == ("15551234888", "a", None)
 
 
 def test_the_preview_has_room_for_more_than_a_long_text() -> None:
-    """A text of a whole book is begun, and its length told: what else is said stays in view."""
+    """A long text is cut in the preview, with its length."""
     printed = list(preview(surveyed(f"to,name\n15551234888,{'x' * 10_000}\n", text="Hi {name}")))
     (line,) = (line for line in printed if line.startswith("first text"))
     assert line.endswith("xxx' and 9,503 characters more (line 2)")
@@ -523,7 +523,7 @@ def test_the_preview_has_room_for_more_than_a_long_text() -> None:
 
 
 def test_the_preview_cannot_steer_the_terminal() -> None:
-    """A text is shown as Python writes it."""
+    """Control characters are escaped in the preview."""
     estimate = surveyed("to,name\n15551234888,\x9b31m\n", text="{name}")
     assert not any("\x9b" in line for line in preview(estimate))
 
@@ -551,7 +551,7 @@ def test_the_preview_cannot_steer_the_terminal() -> None:
     ],
 )
 def test_what_stands_in_the_way_is_said(content: str, most: int | None, said: str | None) -> None:
-    """A row that lacks a value, a cap that is passed, and nothing to send stop the run."""
+    """A missing value, too many segments and an empty file are obstacles."""
     assert surveyed(content, text="Hi {name}").obstacle(most) == said
 
 
@@ -560,5 +560,5 @@ def test_what_stands_in_the_way_is_said(content: str, most: int | None, said: st
     [(0, "0:00:00"), (0.1, "0:00:01"), (59.5, "0:01:00"), (50_000, "13:53:20")],
 )
 def test_a_time_is_hours_minutes_and_seconds(seconds: float, said: str) -> None:
-    """A part of a second counts as one."""
+    """A duration is rounded up to seconds."""
     assert duration(seconds) == said

@@ -30,7 +30,7 @@ def run(*arguments: object) -> Result:
 
 
 def fill(place: str) -> None:
-    """Have a ledger keep a message that was delivered, and one whose refusal is a formula."""
+    """Fill a ledger with a delivered message, and one whose refusal text is a formula."""
 
     async def keep() -> None:
         opened: Any = PostgresLedger if "://" in place else SQLiteLedger
@@ -49,7 +49,7 @@ def fill(place: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "database"])
 def test_every_message_is_a_row(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Numbers are masked wherever they stand, and nothing in it is a formula."""
+    """Every message is a row, with masked numbers and no formulas."""
     place = str(tmp_path / "p.db") if kind == "file" else request.getfixturevalue("dsn")
     fill(place)
     done = run(place)
@@ -84,7 +84,7 @@ def test_every_message_is_a_row(kind: str, tmp_path: Path, request: pytest.Fixtu
 
 @pytest.mark.slow
 def test_a_parquet_file_has_types(tmp_path: Path) -> None:
-    """Times are times, and tags are lists; it is its owner's alone."""
+    """A Parquet file has typed columns, and is private."""
     parquet: Any = import_module("pyarrow.parquet")
     place, out = tmp_path / "p.db", tmp_path / "p.parquet"
     fill(str(place))
@@ -104,7 +104,7 @@ def test_a_parquet_file_has_types(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_many_rows_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more of them are in memory than a group has, and each is there once."""
+    """Many rows are written in groups, each row once."""
     parquet: Any = import_module("pyarrow.parquet")
     monkeypatch.setattr(table_files, "_TOGETHER", 1)
     place, out = tmp_path / "p.db", tmp_path / "p.parquet"
@@ -115,7 +115,7 @@ def test_many_rows_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pip install, the file, and what is no ledger; nothing is left of a file that failed."""
+    """A missing ledger or library is an error, and no partial file is left."""
     place, out = tmp_path / "p.db", tmp_path / "p.parquet"
     assert "there is no such file" in run(place).stderr
     fill(str(place))
@@ -131,7 +131,7 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 def test_a_ledger_is_exported_while_it_is_in_use(tmp_path: Path) -> None:
-    """Another process has it open, and goes on."""
+    """A ledger that another process has open is exported."""
     place = tmp_path / "p.db"
     fill(str(place))
     with owner(place):
@@ -141,7 +141,7 @@ def test_a_ledger_is_exported_while_it_is_in_use(tmp_path: Path) -> None:
 
 
 def test_what_is_no_ledger_is_said(tmp_path: Path) -> None:
-    """In one line, and nothing is written."""
+    """A file that is no ledger is an error, and nothing is written."""
     place, out = tmp_path / "p.db", tmp_path / "p.csv"
     place.write_text("no ledger" * 1000)
     done = run(place, "-o", out)
@@ -151,7 +151,7 @@ def test_what_is_no_ledger_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_it_takes_the_place_of_an_export_and_of_nothing_else(kind: str, tmp_path: Path) -> None:
-    """Recipients of the same name stay as they are, and an export is written anew."""
+    """An export replaces an older export, and no other file."""
     place, recipients = tmp_path / "promo.db", tmp_path / "promo.csv"
     fill(str(place))
     recipients.write_text("key,to,name\n1,15551234888,Ann\n")
@@ -175,7 +175,7 @@ def test_it_takes_the_place_of_an_export_and_of_nothing_else(kind: str, tmp_path
 def test_a_time_that_is_none_in_utc_keeps_no_message_back(
     stamp: str, shown: str, tmp_path: Path
 ) -> None:
-    """A receipt may have any time: the first or the last of all stands in its place."""
+    """A time that cannot be converted to UTC is exported as the nearest one."""
     place = tmp_path / "p.db"
     receipt = (
         f"<POSTBACK><ORIGIN>SMS_MT</ORIGIN><CODE>N202</CODE><TO>{TO}</TO>"

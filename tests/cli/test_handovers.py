@@ -1,4 +1,4 @@
-"""How many of the package's own functions a message passes through, and none of them in vain."""
+"""How many of the package's own functions a message passes through."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BOUNDS = {measured: rest for measured, *rest in RUNS}
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "bound"), BOUNDS.values(), ids=BOUNDS)
 def test_no_more_hand_overs_than_it_takes(run: Run, bound: int) -> None:
-    """Whoever adds a call to the way of each message says so here.
+    """A message takes at most a fixed number of calls of the package's functions.
 
-    Six times, as an answer that comes in two pieces takes more: how it comes is chance.
+    It is tried six times, since an answer in two pieces takes more calls.
     """
     assert any(calls_per_message(run).total() <= bound for _ in range(6))
 
@@ -24,7 +24,7 @@ def test_no_more_hand_overs_than_it_takes(run: Run, bound: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--rate", "5000")], ids=["at once", "paced"])
 def test_nothing_is_done_twice_for_a_row(options: tuple[str, ...]) -> None:
-    """A row of a file is read, resolved and digested once in a run, and looked up twice."""
+    """A row of a file is read, resolved and digested once in a run."""
     calls = calls_per_message(functools.partial(_with_options, options))
     once = (
         "cli/bulk/rows.py: RowReader.read",

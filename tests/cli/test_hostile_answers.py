@@ -1,7 +1,7 @@
-"""What the API answers, on a terminal and in a spreadsheet: text that does nothing there.
+"""Text of API answers has no effect on terminals or in spreadsheets.
 
-XML has no escape character, but the C1 controls, which do the same on many terminals; marks that
-turn the direction of text; and line ends.
+XML cannot have the escape character, but it can have C1 controls, which do the same on many
+terminals, marks that turn the direction of text, and line ends.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("served", ANSWERS.values(), ids=ANSWERS, indirect=True)
 def test_what_an_answer_says_moves_no_cursor() -> None:
-    """Each command prints it as text of one line, and programs have all of it, escaped."""
+    """Each command prints answer texts on one line, with control characters escaped."""
     args = ("send", "15551234888", "Hello", "--timeout", "2")
     run(*args, "--ledger", "one.db", "--key", "k")
     run(*args, "--json")
@@ -86,7 +86,7 @@ def test_what_an_answer_says_moves_no_cursor() -> None:
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("served", [refused("=HYPERLINK(1)", "@SUM(1)")], indirect=True)
 def test_a_reason_is_no_formula_and_its_row_can_be_run_again() -> None:
-    """A spreadsheet shows the reason as a text; the user's own cells are as they were."""
+    """A reason in a rejects file is no formula, and the user's cells are unchanged."""
     Path("promo.csv").write_text("to,note\n+1 555 123 4888,=1+1\n", "utf-8")
     run("bulk", "promo.csv", "--text", "Hi", "--yes")
     with Path("promo.rejects.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -99,7 +99,7 @@ def test_a_reason_is_no_formula_and_its_row_can_be_run_again() -> None:
 
 @pytest.mark.slow
 def test_one_function_prints_what_people_read() -> None:
-    """Every other call of `click.echo` prints what is the program's own, or JSON."""
+    """All text for people is printed through one function."""
     own = {
         ("simulate.py", "_INTRODUCTION"),
         ("action.py", "page"),
@@ -160,7 +160,7 @@ DSNS = [
     ids=" ".join,
 )
 def test_a_mistyped_dsn_is_not_shown(command: list[str]) -> None:
-    """Wherever it was typed, and however: no file is made of it, and no password is shown."""
+    """A mistyped DSN makes no file, and its password is not shown."""
     Path("promo.csv").write_text("to\n15551234888\n", "utf-8")
     Path("x.db").write_bytes(b"no ledger")
     before = {*Path().rglob("*")}

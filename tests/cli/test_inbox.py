@@ -1,4 +1,4 @@
-"""`skycore inbox`: what handsets wrote, listed and followed."""
+"""`skycore inbox`: texts from handsets, listed and followed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*arguments: object) -> Result:
 
 
 def record(place: str, *texts: str) -> None:
-    """Have a ledger take texts in, after one another."""
+    """Record texts in a ledger, one after the other."""
 
     async def take_in() -> None:
         opened = PostgresLedger(place) if "://" in place else SQLiteLedger(place)
@@ -46,7 +46,7 @@ def record(place: str, *texts: str) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "database"])
 def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """A line for each, with its time; its number is masked, in the text as well."""
+    """Each text is a line with its time, and numbers are masked."""
     place = str(tmp_path / "p.db") if kind == "file" else request.getfixturevalue("dsn")
     assert run(place).exit_code == (Exit.USAGE if kind == "file" else Exit.DONE)
     record(place, "Call me at 555 123 4888", "bye\n\u202enow")
@@ -66,7 +66,7 @@ def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequ
 
 
 def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> None:
-    """It may be a text; what it says has numbers in it, and is shown where these are."""
+    """An unreadable part of a postback is listed with its reason."""
     path = tmp_path / "promo.db"
     broken = "<POSTBACK><FROM>15551234888</FROM><TEXT>STOP <b></TEXT></POSTBACK>"
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_an_empty_inbox_says_that_no_text_has_come(tmp_path: Path) -> None:
-    """To people; programs read nothing."""
+    """Without texts the command says so to people, and prints nothing with --json."""
     path = str(tmp_path / "promo.db")
     record(path)
     assert run(path).stdout == "No text has come.\n"
@@ -98,7 +98,7 @@ def test_an_empty_inbox_says_that_no_text_has_come(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_texts_are_read_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
-    """And what a receiver has just taken in, where nobody has the ledger."""
+    """Texts are listed while another process has the ledger, and from the inbox file."""
     path = tmp_path / "promo.db"
     record(str(path), "one")
     with owner(path):
@@ -115,7 +115,7 @@ def test_texts_are_read_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
 def test_what_comes_is_followed(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each text once, as it comes; between two looks the ledger is whoever wants it."""
+    """--follow shows each text once as it comes, and leaves the ledger free in between."""
     place = str(tmp_path / "p.db") if kind == "file" else request.getfixturevalue("dsn")
     record(place, "one")
 
@@ -138,7 +138,7 @@ def test_what_comes_is_followed(
 def test_what_was_written_beside_others_is_shown_late(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a database one of two receivers may have an earlier id, and end its transaction later."""
+    """--follow shows texts that were committed late under an earlier id."""
     record(dsn, "one", "two", "three")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(
@@ -165,7 +165,7 @@ def test_what_was_written_beside_others_is_shown_late(
 def test_what_comes_after_all_was_pruned_is_shown(
     texts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a file the ids begin anew then."""
+    """--follow shows texts that come after all were pruned."""
     path = str(tmp_path / "promo.db")
     record(path, *texts)
 
@@ -194,7 +194,7 @@ def test_what_comes_after_all_was_pruned_is_shown(
 def test_few_of_those_that_were_shown_are_remembered(
     most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, and none is shown twice."""
+    """--follow remembers few shown texts, and shows none twice."""
     path = str(tmp_path / "promo.db")
     texts = [f"text{n}" for n in range(7)]
     record(path, *texts[:5])
@@ -213,7 +213,7 @@ def test_few_of_those_that_were_shown_are_remembered(
 
 
 def test_a_look_is_not_for_each_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And none is at a file that nobody has written since."""
+    """--follow does not read a file that nobody wrote to."""
     path = str(tmp_path / "promo.db")
     record(path, "one")
     looks: list[None] = []
@@ -241,7 +241,7 @@ def test_a_look_is_not_for_each_poll(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_who_follows_is_told_once_that_a_ledger_cannot_be_read_just_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As while a database starts anew: what came meanwhile is shown after."""
+    """--follow reports a ledger that cannot be read once, and goes on."""
     path = str(tmp_path / "promo.db")
     record(path, "one")
     read, problems = action._Reading._read, iter((None, "gone", "gone", None, "gone"))
@@ -266,7 +266,7 @@ def test_who_follows_is_told_once_that_a_ledger_cannot_be_read_just_now(
 
 
 def test_a_ledger_that_is_none_is_told(tmp_path: Path) -> None:
-    """In one line, and it is left as it is."""
+    """A file that is no ledger is a one-line error."""
     path = tmp_path / "rows.csv"
     path.write_text("to;name\n" * 100)
     done = run(path)
@@ -276,7 +276,7 @@ def test_a_ledger_that_is_none_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:
-    """With exit code 0, as it is its ordinary end."""
+    """Ctrl-C ends --follow with exit code 0."""
     path = str(tmp_path / "promo.db")
     record(path, "one")
     with program("inbox", path, "--follow", "--json") as process:

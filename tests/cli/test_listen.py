@@ -42,7 +42,7 @@ RECEIPT = """<NOTIFICATION ID="8"><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>
 def listening(
     *arguments: str, **environment: str
 ) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Listen at any port."""
+    """Run `listen` at any port."""
     return program("listen", "--port", "0", *arguments, **environment)
 
 
@@ -54,12 +54,12 @@ def post(url: str, body: str) -> int:
 
 
 def opened(place: str) -> SQLiteLedger | PostgresLedger:
-    """Return the ledger in a file or a database, to be opened."""
+    """Return the ledger in a file or database, to be opened."""
     return PostgresLedger(place) if "://" in place else SQLiteLedger(place)
 
 
 def summary(place: str) -> Summary:
-    """Ask a ledger that no other process has to itself."""
+    """Return the summary of a ledger that no other process has open."""
 
     async def ask() -> Summary:
         async with opened(place) as ledger:
@@ -69,12 +69,12 @@ def summary(place: str) -> Summary:
 
 
 def listen(*arguments: object) -> Result:
-    """Run the command here, for mistakes that end it."""
+    """Run the command in this process, for mistakes that end it."""
     return CliRunner().invoke(skycore, ["listen", *map(str, arguments)])
 
 
 async def send_two(url: str, place: str) -> None:
-    """Send one message that is delivered, and one whose answer is lost, over a ledger."""
+    """Send one message that is delivered, and one whose answer is lost."""
     messages = [SMS(to=f"1555123{last}", text="Hello", key=last) for last in ("4888", "2002")]
     async with (
         opened(place) as ledger,
@@ -90,7 +90,7 @@ async def send_two(url: str, place: str) -> None:
 def test_what_comes_is_recorded_and_told(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Postbacks settle what a ledger has in doubt, and each is a line; SIGTERM ends it with 0."""
+    """Postbacks are recorded and printed, settle doubts, and SIGTERM ends with 0."""
     is_file = kind == "file"
     place = str(tmp_path / "promo.db") if is_file else request.getfixturevalue("dsn")
     with Simulator() as simulator:
@@ -115,7 +115,7 @@ def test_what_comes_is_recorded_and_told(
 
 @pytest.mark.slow
 def test_people_read_a_line_for_each(tmp_path: Path) -> None:
-    """Kind, number and state or text in a line, numbers masked; Ctrl-C ends it with 0."""
+    """Each notification is a line with masked number, and Ctrl-C ends with 0."""
     path = tmp_path / "promo.db"
     with listening("--ledger", str(path), NO_COLOR="1") as process:
         assert process.stderr is not None
@@ -141,7 +141,7 @@ def test_people_read_a_line_for_each(tmp_path: Path) -> None:
 def test_numbers_are_shown_where_that_is_asked_for(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In their place, and in what people and carriers wrote."""
+    """--show-numbers shows numbers everywhere."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -166,7 +166,7 @@ def test_numbers_are_shown_where_that_is_asked_for(
 @pytest.mark.slow
 @pytest.mark.parametrize("is_first", [True, False])
 def test_another_command_has_the_ledger_meanwhile(is_first: bool, tmp_path: Path) -> None:
-    """Whichever began first: what comes is with it within a second, and `listen` says how."""
+    """Another command that has the ledger open gets postbacks within a second."""
     path = str(tmp_path / "promo.db")
 
     async def receive() -> None:
@@ -190,7 +190,7 @@ def test_another_command_has_the_ledger_meanwhile(is_first: bool, tmp_path: Path
 
 @pytest.mark.slow
 def test_who_has_the_ledger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says which of the two it does: into the ledger, or into the inbox for another process."""
+    """The command says whether postbacks go into the ledger or into its inbox."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     path = tmp_path / "promo.db"
     with owner(path) as process:
@@ -202,7 +202,7 @@ def test_who_has_the_ledger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path) -> None:
-    """With a secret, the address without it is not found, and nobody reads it from the screen."""
+    """With a secret, other URLs get 404, and the secret is not shown."""
     path = tmp_path / "promo.db"
     environment = {"SKYCORE_POSTBACK_SECRET": "a-long-word"}
     with program(
@@ -223,7 +223,7 @@ def test_the_secret_of_the_environment_is_asked_for_and_not_shown(tmp_path: Path
 def test_a_line_says_why_a_message_failed(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receipt's line has its tracking id, the masked number, the state and the reason."""
+    """A failed receipt's line has its tracking id, state and reason."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -250,9 +250,9 @@ def test_a_line_says_why_a_message_failed(
     [(BrokenPipeError(), False), (SystemExit(1), False), (OSError(errno.ENOSPC, "full"), True)],
 )
 def test_nobody_reading_is_no_reason_to_post_again(error: BaseException, is_read: bool) -> None:
-    """Where the pipe is closed the notification is taken in all the same, and it ends.
+    """A closed pipe ends the command after the notification is recorded.
 
-    Where a disk is full it goes on: the ledger may be on another.
+    A full disk for the output does not end it, since the ledger may be elsewhere.
     """
 
     def show(_: object) -> None:
@@ -266,7 +266,7 @@ def test_nobody_reading_is_no_reason_to_post_again(error: BaseException, is_read
 def test_a_terminal_that_is_stopped_holds_up_no_postback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While printing waits for its reader, postbacks are answered; of many the number is told."""
+    """A stopped terminal holds up no postback, and the number of unprinted ones is told."""
     monkeypatch.setattr("skycore_async.cli.actions.listen._MOST", 2)
     shown: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -294,7 +294,7 @@ def test_a_terminal_that_is_stopped_holds_up_no_postback(
 
 
 def bundle(name: str, count: int = 20, *, backwards: bool = False) -> str:
-    """Write receipts of many messages together."""
+    """Return receipts of many messages in one bundle."""
     receipts = [
         RECEIPT.replace("SMS_1", f"{name}_{n}").replace('"8"', f'"{n}"') for n in range(count)
     ]
@@ -303,7 +303,7 @@ def bundle(name: str, count: int = 20, *, backwards: bool = False) -> str:
 
 @pytest.mark.slow
 def test_any_number_may_listen_into_a_database(dsn: str) -> None:
-    """What two are posted at the same time is 200 from both, shown by both, and there once."""
+    """Two listeners on one database store and show everything once."""
     with (
         listening("--ledger", dsn, "--json") as one,
         listening("--ledger", dsn, "--json") as other,
@@ -327,7 +327,7 @@ def test_any_number_may_listen_into_a_database(dsn: str) -> None:
 
 @pytest.mark.slow
 def test_a_200_is_in_the_database_whatever_becomes_of_who_gave_it(dsn: str) -> None:
-    """Who listens is killed as soon as it has answered: the other finds all of it there."""
+    """A postback answered with 200 is in the database after the listener is killed."""
     with listening("--ledger", dsn, "--json") as one, listening("--ledger", dsn) as other:
         url = told(one)["url"]
         assert other.stderr is not None
@@ -340,7 +340,7 @@ def test_a_200_is_in_the_database_whatever_becomes_of_who_gave_it(dsn: str) -> N
 
 
 def test_listening_outlives_a_lost_connection_to_the_database(dsn: str) -> None:
-    """Where the database lets go of it, the next postback is taken in all the same."""
+    """A postback after a cut database connection is recorded."""
     with (
         listening("--ledger", dsn, "--json") as process,
         psycopg.connect(dsn, autocommit=True) as connection,
@@ -356,7 +356,7 @@ def test_listening_outlives_a_lost_connection_to_the_database(dsn: str) -> None:
 
 
 def test_a_database_is_named_without_its_dsn(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the postbacks go is said, and the way there, which may have a password, is not."""
+    """The database is named without its DSN."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     done = listen("--ledger", dsn, "--port", 0)
     assert done.exit_code == 0
@@ -377,7 +377,7 @@ def test_a_database_is_named_without_its_dsn(dsn: str, monkeypatch: pytest.Monke
     ],
 )
 def test_a_ledger_that_is_not_to_be_had_is_told(named: str, said: str, tmp_path: Path) -> None:
-    """What is wrong is one line, with the exit code for it, and without the password."""
+    """A ledger that cannot be opened is a one-line error without password."""
     done = listen("--ledger", named.replace("NOWHERE", str(tmp_path)), "--port", 0)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
     (line,) = done.stderr.splitlines()
@@ -390,7 +390,7 @@ def test_a_ledger_that_is_not_to_be_had_is_told(named: str, said: str, tmp_path:
 def test_where_to_record_is_never_taken_from_elsewhere(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SKYCORE_DSN is for those who share campaigns: a listener is told its ledger."""
+    """`listen` needs --ledger, even with SKYCORE_DSN."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     monkeypatch.setenv("SKYCORE_DSN", dsn)
     done = listen("--port", 0)
@@ -398,7 +398,7 @@ def test_where_to_record_is_never_taken_from_elsewhere(
 
 
 def test_its_help_has_an_example_with_a_database() -> None:
-    """Whoever asks for help can copy a line for each kind of ledger."""
+    """The help has an example for each kind of ledger."""
     help_ = listen("--help").output
     assert "skycore listen --ledger promo.db\n" in help_
     assert "skycore listen --ledger postgresql://" in help_
@@ -411,7 +411,7 @@ def test_its_help_has_an_example_with_a_database() -> None:
 def test_an_address_that_others_reach_is_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a secret, anyone could post: it says so, but not for this machine alone."""
+    """Listening for others without a secret gives a warning."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     path = tmp_path / "promo.db"
     open_to_all = ("--ledger", path, "--host", "0.0.0.0", "--port", 0)  # noqa: S104
@@ -421,7 +421,7 @@ def test_an_address_that_others_reach_is_warned_of(
 
 
 def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    """What is no ledger is left as it is."""
+    """A file that is no ledger is refused and unchanged."""
     file = tmp_path / "recipients.csv"
     file.write_text("to;name\n" * 100)
     done = listen("--ledger", file, "--port", 0)
@@ -433,7 +433,7 @@ def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
 def test_a_ledger_that_is_taken_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes wrong as the server opens the ledger is no traceback either."""
+    """A ledger that cannot be opened at the server's start is a one-line error."""
     monkeypatch.setattr("skycore_async.cli.actions.listen._check_ledger", lambda _: None)
     file = tmp_path / "recipients.csv"
     file.write_text("to;name\n" * 100)
@@ -443,7 +443,7 @@ def test_a_ledger_that_is_taken_meanwhile_is_told(
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
-    """The address that is taken is named."""
+    """A port in use is a one-line error with advice."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = listen("--ledger", tmp_path / "promo.db", "--port", port)
@@ -454,7 +454,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["no..host", "\udcff"])
 def test_a_name_that_no_host_has_is_told(tmp_path: Path, host: str) -> None:
-    """Also one whose bytes are no text."""
+    """A bad host name is a one-line error."""
     done = listen("--ledger", tmp_path / "promo.db", "--port", 0, "--host", host)
     assert done.exit_code == Exit.USAGE
     assert done.stderr.startswith("skycore: cannot listen on ")
@@ -462,7 +462,7 @@ def test_a_name_that_no_host_has_is_told(tmp_path: Path, host: str) -> None:
 
 
 def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that would keep nobody out is named by its variable."""
+    """A bad secret is refused by its variable's name."""
     monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", "/")
     done = listen("--ledger", tmp_path / "promo.db", "--port", 0)
     assert done.exit_code == Exit.USAGE
@@ -473,7 +473,7 @@ def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_secret_that_is_empty_does_not_open_the_door(
     secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable that is set and empty is a mistake, and not a wish to do without a secret."""
+    """An empty secret is refused."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", secret)
     done = listen("--ledger", tmp_path / "promo.db", "--port", 0)

@@ -1,4 +1,4 @@
-"""Who said STOP is sent nothing by any later campaign: the list that all commands share."""
+"""The list of opt-outs that all commands share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STOP = (
 
 @pytest.fixture(autouse=True)
 def recipients(surroundings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a user's files beside two files of recipients, and much room for words."""
+    """Make two files of recipients, and a wide terminal."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "user"))
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("first.csv", "second.csv"):
@@ -59,7 +59,7 @@ def listed(*args: str) -> list[str]:
 
 
 def hear(path: str, postback: str = STOP) -> None:
-    """Take a STOP into a ledger that shares nothing while it does."""
+    """Record a STOP in a ledger that shares no list."""
 
     async def record() -> None:
         async with SQLiteLedger(path) as ledger:
@@ -70,7 +70,7 @@ def hear(path: str, postback: str = STOP) -> None:
 
 @pytest.mark.slow
 def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
-    """What one ledger heard keeps every other campaign from sending to the number."""
+    """A STOP in one ledger keeps every other campaign from sending to the number."""
     assert bulk("first.csv").exit_code == 0
     hear("first.db")
     assert bulk("first.csv").exit_code == 0
@@ -87,7 +87,7 @@ def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
-    """Also where the campaign has a ledger already, and for programs."""
+    """A dry run counts opted-out numbers, with and without a ledger."""
     run("opt-outs", "add", ANN)
     told = json.loads(bulk("first.csv", "--dry-run", "--json").stdout)
     assert (told["to_send"], told["known"]) == (1, {"opted_out": 1})
@@ -98,7 +98,7 @@ def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_who_is_sent_to_again_is_shown_before(simulator: Simulator) -> None:
-    """Also where the ledger has not heard of a START yet that is on the list, or the list not."""
+    """The preview counts numbers that opted in again."""
     run("opt-outs", "add", ANN)
     bulk("first.csv")
     run("opt-outs", "remove", ANN)
@@ -120,7 +120,7 @@ def test_who_is_sent_to_again_is_shown_before(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
-    """`--opt-outs none` neither asks the list nor tells it anything."""
+    """`--opt-outs none` neither reads nor writes the list."""
     run("opt-outs", "add", ANN)
     assert bulk("first.csv", "--opt-outs", "none").exit_code == 0
     assert simulator.billed == 2
@@ -132,7 +132,7 @@ def test_without_the_list_a_ledger_is_alone(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_another_list_can_be_named(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the option and by the variable, for teams whose accounts differ."""
+    """--opt-outs or SKYCORE_OPT_OUTS names another list."""
     run("opt-outs", "add", ANN, "--opt-outs", "team.db")
     assert listed() == []
     assert listed("--opt-outs", "team.db") == [ANN]
@@ -143,7 +143,7 @@ def test_another_list_can_be_named(simulator: Simulator, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_one_message_is_not_sent_either(simulator: Simulator) -> None:
-    """`skycore send` asks the list, with and without a ledger."""
+    """`skycore send` obeys the list, with and without a ledger."""
     run("opt-outs", "add", "+1 (555) 123-4888")
     for ledger in ([], ["--ledger", "one.db"]):
         done = run("send", ANN, "Hello", *ledger, code=4)
@@ -158,7 +158,7 @@ def test_one_message_is_not_sent_either(simulator: Simulator) -> None:
 def test_one_message_is_not_sent_to_whose_stop_was_named_within_the_country(
     simulator: Simulator,
 ) -> None:
-    """A STOP that Skycore tells of without the country code counts without a ledger, too."""
+    """`skycore send` obeys a STOP without country code."""
     hear("heard.db", STOP.replace(ANN, ANN.removeprefix("1")))
     run("opt-outs", "import", "heard.db")
     assert "opted out" in run("send", ANN, "Hello", code=4).stderr
@@ -169,7 +169,7 @@ def test_one_message_is_not_sent_to_whose_stop_was_named_within_the_country(
 
 @pytest.mark.slow
 def test_a_database_hears_of_the_list_as_a_campaign_is_loaded(dsn: str) -> None:
-    """Workers send nothing to who is on it, and what they heard comes onto it."""
+    """Loading a campaign exchanges opt-outs between list and database."""
     run("opt-outs", "add", ANN)
     assert bulk("first.csv", "--cluster", dsn).exit_code == 0
 
@@ -186,7 +186,7 @@ def test_a_database_hears_of_the_list_as_a_campaign_is_loaded(dsn: str) -> None:
 
 
 def test_a_list_goes_out_and_in_as_csv(tmp_path: Path) -> None:
-    """What was exported can be imported, on another machine or into another list."""
+    """An exported list can be imported."""
     run("opt-outs", "add", BO, ANN)
     run("opt-outs", "export", "blocked.csv")
     with Path("blocked.csv").open(newline="") as file:
@@ -201,7 +201,7 @@ def test_a_list_goes_out_and_in_as_csv(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_of_an_import_puts_nobody_onto_the_list() -> None:
-    """It says how many would be, and so whether it is the right file; a wrong row is told, too."""
+    """A dry run of an import counts and changes nothing."""
     run("opt-outs", "add", ANN)
     Path("blocked.csv").write_text(f"Phone\n{ANN}\n{BO}\n")
     done = run("opt-outs", "import", "blocked.csv", "--dry-run")
@@ -219,7 +219,7 @@ def test_a_dry_run_of_an_import_puts_nobody_onto_the_list() -> None:
 
 @pytest.mark.parametrize("answer", ["n", "y", "", "--yes", "nothing new"])
 def test_on_a_terminal_an_import_asks_first(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who named the wrong file sees how many are new, as nobody can take them off together."""
+    """On a terminal an import asks first."""
     monkeypatch.setattr(confirm, "has_terminal", lambda: True)
     Path("blocked.csv").write_text(f"Phone\n{ANN}\n{BO}\n")
     run("opt-outs", "add", ANN, *[BO] * (answer == "nothing new"))
@@ -235,7 +235,7 @@ def test_on_a_terminal_an_import_asks_first(answer: str, monkeypatch: pytest.Mon
 
 
 def test_a_dry_run_takes_in_nothing_that_a_service_heard() -> None:
-    """As of a file."""
+    """A dry run of an import from a ledger changes nothing."""
     hear("service.db")
     done = run("opt-outs", "import", "service.db", "--dry-run")
     assert done.stderr == (
@@ -246,7 +246,7 @@ def test_a_dry_run_takes_in_nothing_that_a_service_heard() -> None:
 
 
 def test_what_cannot_be_imported_is_told_with_its_line() -> None:
-    """The other rows are on the list, and the exit code says that not all are."""
+    """A row that cannot be imported is named with its line; the others are imported."""
     Path("blocked.csv").write_text(f"name,Phone\nAnn,{ANN}\nNobody,555\nBo,{BO}\n")
     done = run("opt-outs", "import", "blocked.csv", code=1)
     assert "line 3: " in done.stderr
@@ -255,14 +255,14 @@ def test_what_cannot_be_imported_is_told_with_its_line() -> None:
 
 
 def test_a_cell_is_read_as_a_campaign_reads_it() -> None:
-    """A number in the form `="1555"` is on the list, as it would be sent to."""
+    """A cell like `="1555"` is imported as its number."""
     Path("blocked.csv").write_text(f'Phone\n="{ANN}"\n={BO}\n')
     assert "1 number put on " in run("opt-outs", "import", "blocked.csv", code=1).stderr
     assert listed() == [ANN]
 
 
 def test_what_was_done_to_the_list_is_said() -> None:
-    """How many are put onto it or not on it any more, and which list it is."""
+    """Each change of the list is reported with its count and the list's path."""
     assert "1 number put on " in run("opt-outs", "add", ANN).stderr
     done = run("opt-outs", "remove", ANN, BO)
     assert "2 numbers not on " in done.stderr
@@ -272,7 +272,7 @@ def test_what_was_done_to_the_list_is_said() -> None:
 
 
 def test_what_a_service_heard_comes_onto_the_list() -> None:
-    """Its ledger is imported, with when it heard it: what was said since stays."""
+    """A ledger's opt-outs can be imported, with their times."""
     hear("service.db")
     assert "what 1 number said to service.db is taken in: 1 number on " in import_service()
     assert listed() == [ANN]
@@ -283,7 +283,7 @@ def test_what_a_service_heard_comes_onto_the_list() -> None:
 
 @pytest.mark.parametrize("stamp", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
 def test_a_word_with_a_time_that_is_none_in_utc_is_listed(stamp: str) -> None:
-    """A postback may have any time, and hides nobody from who looks at the list."""
+    """An entry whose time cannot be converted to UTC is listed and exported."""
     body = STOP.replace("</POSTBACK>", f"<RECEIVED>{stamp}</RECEIVED></POSTBACK>")
     hear("service.db", body)
     import_service()
@@ -292,7 +292,7 @@ def test_a_word_with_a_time_that_is_none_in_utc_is_listed(stamp: str) -> None:
 
 
 def said(text: str, number: int) -> str:
-    """Return a text from a handset, with an id and without a time."""
+    """Return a text from a handset with an id and without a time."""
     return (
         f'<NOTIFICATION ID="{number}"><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY>'
         f"<FROM>{ANN}</FROM><TO>60856</TO><TEXT>{text}</TEXT></BODY></NOTIFICATION>"
@@ -301,7 +301,7 @@ def said(text: str, number: int) -> str:
 
 @pytest.mark.slow
 def test_a_start_that_comes_once_more_takes_no_stop_back(simulator: Simulator) -> None:
-    """Skycore repeats what it has heard no answer to; another START counts all the same."""
+    """A START that Skycore repeats does not undo a later STOP; a new START does."""
     with program("listen", "--port", "0", "--ledger", "first.db", "--json") as process:
         url = told(process)["url"]
         words = (("START", 1), ("STOP", 2), ("START", 1), ("START", 3))
@@ -318,7 +318,7 @@ def test_a_start_that_comes_once_more_takes_no_stop_back(simulator: Simulator) -
 def test_a_start_that_the_list_could_not_be_told_takes_no_later_stop_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Skycore repeats it, as of when it came first; another one counts."""
+    """A START repeated after the list failed does not undo a later STOP."""
     shared = OptOutList(tmp_path / "list.db")
     printer = _NotificationPrinter(print, shared)
     printer(*parse_postback(said("STOP", 1)))
@@ -341,7 +341,7 @@ def _refused(path: str) -> NoReturn:
 def test_no_more_starts_are_remembered_than_fit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
 ) -> None:
-    """The first of many is forgotten, and told again where it comes once more."""
+    """Only a limited number of STARTs is remembered."""
     monkeypatch.setattr(listen, "_MOST", 2)
     shared = OptOutList(tmp_path / "list.db")
     printer = _NotificationPrinter(print, shared)
@@ -368,7 +368,7 @@ def import_service() -> str:
     ],
 )
 def test_who_is_perhaps_not_who_was_meant_is_told(args: tuple[str, ...], warns: bool) -> None:
-    """A number as it is dialled in America is of another country as it stands."""
+    """Ten-digit numbers without + give a warning."""
     Path("american.csv").write_text("to\n555-123-4888\n")
     said = run("opt-outs", *args).stderr
     warning = "1 number has ten digits and no +: as they stand they are of +55."
@@ -392,7 +392,7 @@ def test_who_is_perhaps_not_who_was_meant_is_told(args: tuple[str, ...], warns: 
     ],
 )
 def test_what_is_wrong_is_said_and_changes_nothing(args: tuple[str, ...], words: str) -> None:
-    """A number, a file or a list that is none ends with one line."""
+    """A bad number, file or list is a one-line error, and changes nothing."""
     Path("odd.csv").write_text("name\nAnn\n")
     Path("odd.db").write_bytes(b"SQLite format 3\0and no more")
     assert words in run("opt-outs", *args, code=2).stderr
@@ -400,7 +400,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(args: tuple[str, ...], words:
 
 
 def test_a_list_that_cannot_be_read_sends_nothing(simulator: Simulator) -> None:
-    """It is never taken for an empty one."""
+    """A list that cannot be read keeps commands from sending."""
     Path("broken.db").write_text("no list")
     for args in ([], ["--dry-run"]):
         done = bulk("first.csv", "--opt-outs", "broken.db", *args)
@@ -416,7 +416,7 @@ def test_a_list_that_cannot_be_read_sends_nothing(simulator: Simulator) -> None:
 def test_who_has_no_home_is_told_how_to_name_one(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user whose files can be written nowhere, as that of a service, sends nothing."""
+    """A user directory that cannot be written is an error with advice."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below"))
     for done in (
@@ -429,10 +429,10 @@ def test_who_has_no_home_is_told_how_to_name_one(
 
 
 @pytest.mark.parametrize("variable", ["SKYCORE_HOME", "SKYCORE_OPT_OUTS"])
-def test_a_list_that_is_another_in_each_directory_is_refused(
+def test_a_relative_path_in_the_environment_is_refused(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """A STOP that was heard in one directory would not count where the next command is run."""
+    """A relative path in SKYCORE_HOME or SKYCORE_OPT_OUTS is refused."""
     monkeypatch.setenv(variable, "somewhere")
     for done in (
         run("send", ANN, "Hello", code=2),
@@ -448,7 +448,7 @@ def test_a_list_that_is_another_in_each_directory_is_refused(
 def test_a_user_without_a_home_is_told_what_to_set(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that is a number alone: with SKYCORE_HOME it needs none."""
+    """A user without home directory is told to set SKYCORE_HOME."""
     none = mock.Mock(side_effect=RuntimeError)
     monkeypatch.setattr(platformdirs, "user_data_path", none)
     monkeypatch.setattr(Path, "home", none)
@@ -467,7 +467,7 @@ def test_a_user_without_a_home_is_told_what_to_set(
 
 
 def test_numbers_are_masked_unless_asked_for() -> None:
-    """The list on the screen has the last four digits, and says how many there are."""
+    """`opt-outs list` masks numbers and counts them."""
     run("opt-outs", "add", ANN)
     done = run("opt-outs", "list")
     assert ANN not in done.output

@@ -1,4 +1,4 @@
-"""`skycore opt-outs` from the command line: what a person has to read, and no number by itself."""
+"""`skycore opt-outs candidates`: texts that a person has to read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*args: str) -> Result:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> str:
-    """Make a ledger with two texts to read, one of which would steer a terminal."""
+    """Make a ledger with two unclear texts, one of which has control characters."""
     path = tmp_path / "promo.db"
 
     async def fill() -> None:
@@ -40,7 +40,7 @@ def ledger(tmp_path: Path) -> str:
 
 
 def test_what_is_unclear_is_listed(ledger: str) -> None:
-    """A line each, in the order in which they came, with numbers masked wherever they stand."""
+    """Unclear texts are listed in order, with masked numbers."""
     done = run("candidates", ledger)
     first, second = done.stdout.splitlines()
     assert done.exit_code == 0
@@ -51,7 +51,7 @@ def test_what_is_unclear_is_listed(ledger: str) -> None:
 
 
 def test_programs_read_lines_of_json(ledger: str) -> None:
-    """With the numbers where they are asked for."""
+    """--json gives one object a line, with numbers only if asked for."""
     done = run("candidates", ledger, "--json", "--show-numbers")
     assert [json.loads(line)["from"] for line in done.stdout.splitlines()] == [TO, OTHER]
     assert json.loads(done.stdout.splitlines()[1])["text"] == "STOP 12345"
@@ -59,7 +59,7 @@ def test_programs_read_lines_of_json(ledger: str) -> None:
 
 
 def test_nothing_to_read_is_said(ledger: str) -> None:
-    """Once a person has decided of each, and to people alone."""
+    """Without unclear texts the command says so, to people alone."""
 
     async def decide() -> None:
         async with SQLiteLedger(ledger) as opened:
@@ -72,7 +72,7 @@ def test_nothing_to_read_is_said(ledger: str) -> None:
 
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    """A misspelt name is wrong usage, in a sentence."""
+    """A missing ledger is an error and is not made."""
     done = run("candidates", str(tmp_path / "none.db"))
     assert (done.exit_code, "there is no such file" in done.stderr) == (2, True)
     assert not (tmp_path / "none.db").exists()

@@ -1,4 +1,4 @@
-"""`skycore prune`: what is old is counted, asked about, and forgotten."""
+"""`skycore prune`: old data is counted, asked about and pruned."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def prune(place: str, *arguments: str, answer: str | None = None) -> Result:
 
 @pytest.fixture(params=["file", "database"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Fill a ledger as it was in 2023, and return where it is."""
+    """Fill a ledger with data of 2023, and return its place."""
     if request.param == "database":
         where = str(request.getfixturevalue("dsn"))
         fill(lambda: PostgresLedger(where))
@@ -65,13 +65,13 @@ def fill(make: Callable[[], PostgresLedger | SQLiteLedger]) -> None:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be asked as on a terminal."""
+    """Behave as on a terminal."""
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _self: True)
 
 
 @pytest.mark.slow
 def test_what_is_old_is_forgotten(place: str) -> None:
-    """It says how much, and that what is in doubt is kept; again there is nothing left."""
+    """Old messages are pruned and counted, doubts are kept, and a second run finds none."""
     done = prune(place, "--yes")
     assert done.exit_code == Exit.DONE, done.output
     first, second = done.stdout.splitlines()
@@ -90,7 +90,7 @@ def test_what_is_old_is_forgotten(place: str) -> None:
 
 @pytest.mark.slow
 def test_other_commands_go_on(place: str, tmp_path: Path) -> None:
-    """A list, a table and a report have it, without a number."""
+    """Other commands work on a pruned ledger and show no number."""
     prune(place, "--yes")
     for command in (
         ["status", place, "--state", "delivered"],
@@ -105,7 +105,7 @@ def test_other_commands_go_on(place: str, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_changes_nothing(place: str) -> None:
-    """It says how much there is."""
+    """A dry run counts and changes nothing."""
     done = prune(place, "--dry-run")
     assert done.stdout.splitlines()[0].endswith("Z to forget; nothing was changed.")
     counted = json.loads(prune(place, "--dry-run", "--json").stdout)
@@ -113,7 +113,7 @@ def test_a_dry_run_changes_nothing(place: str) -> None:
 
 
 def test_nothing_is_pruned_without_a_yes(place: str) -> None:
-    """Without a terminal nothing is done."""
+    """Without a terminal nothing is pruned without --yes."""
     refused = prune(place)
     assert refused.exit_code == Exit.USAGE
     assert refused.stderr == (
@@ -124,7 +124,7 @@ def test_nothing_is_pruned_without_a_yes(place: str) -> None:
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(("answer", "code"), [("n\n", Exit.NOT_SENT), ("y\n", Exit.DONE)])
 def test_a_person_is_asked(place: str, answer: str, code: Exit) -> None:
-    """They are told how much, and that it cannot be undone."""
+    """On a terminal the user is asked, with counts."""
     done = prune(place, answer=answer)
     assert "It cannot be undone. [y/N]" in done.stderr
     assert done.exit_code == code
@@ -134,7 +134,7 @@ def test_a_person_is_asked(place: str, answer: str, code: Exit) -> None:
 
 @pytest.mark.usefixtures("terminal")
 def test_no_more_is_forgotten_than_was_asked_about(tmp_path: Path) -> None:
-    """What grew old while the question stood is there still, and counted nowhere."""
+    """Only what was old at the question is pruned."""
     path = tmp_path / "promo.db"
     fill(lambda: SQLiteLedger(path))
     grows_old = time.time() - 7 * 86_400 + 1
@@ -162,20 +162,20 @@ async def begin_at(path: Path, at: float) -> None:
     ],
 )
 def test_an_age_that_is_none_is_refused(place: str, age: str, words: str) -> None:
-    """The error shows what a valid age looks like."""
+    """A bad age is refused with an example."""
     done = run(place, "--older-than", age)
     assert done.exit_code == Exit.USAGE
     assert words in done.stderr
 
 
 def test_weeks_are_seven_days(place: str) -> None:
-    """As an age."""
+    """An age may be given in weeks."""
     assert run(place, "--older-than", "26w", "--dry-run").exit_code == Exit.DONE
 
 
 @pytest.mark.slow
 def test_what_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
-    """None is made, nothing is written, and nobody's is taken away."""
+    """A missing, foreign or busy ledger is not changed."""
     none = prune(str(tmp_path / "promo.db"), "--yes")
     assert none.exit_code == Exit.USAGE
     assert not (tmp_path / "promo.db").exists()
@@ -191,7 +191,7 @@ def test_what_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_broke_it_off_is_said(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an exit code that says that something is left to do."""
+    """An error while pruning is shown, with its exit code."""
 
     async def fails(_ledger: BaseLedger, **_options: object) -> None:
         raise LedgerError("the disk is full")

@@ -1,4 +1,4 @@
-"""A CSV of recipients: read as Excel writes it, refused in words, and written to be mended."""
+"""A CSV of recipients: read as Excel writes it, and rejects written to be corrected."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def lines(content: str) -> list[tuple[int, list[str]]]:
     ],
 )
 def test_a_sheet_is_read_as_excel_writes_it(content: bytes, said: str) -> None:
-    """Whatever the encoding, delimiter and line ends, the rows are the same, and it says which."""
+    """A file is read in any usual encoding, delimiter and line end, and names its form."""
     read = sheet(content)
     assert read.form == said
     assert read.header.names == ("Name", "Phone")
@@ -67,7 +67,7 @@ def test_a_sheet_is_read_as_excel_writes_it(content: bytes, said: str) -> None:
     "broken", ["15551234890,Renée\n".encode("latin-1"), "15551234890,Ren\u00e9".encode()[:-1]]
 )
 def test_a_file_that_lines_of_two_encodings_are_in_garbles_no_text(broken: bytes) -> None:
-    """As of two files joined, or cut in a character: read in either, names would be others."""
+    """A file with lines in two encodings is refused for texts."""
     read = sheet("to,name\n15551234888,Bo\n15551234889,Zoë\n".encode() + broken)
     with pytest.raises(
         SheetError, match="line 4 is not UTF-8, and line 3 is: read in one encoding"
@@ -98,7 +98,7 @@ def test_what_windows_writes_is_no_other_system_s() -> None:
 
 
 def test_a_sheet_can_be_read_again_and_again() -> None:
-    """The second reading gives what the first gave, even where the first was broken off."""
+    """A file can be read repeatedly, even after a reading was broken off."""
     read = sheet(PEOPLE.encode())
     next(read.rows())
     assert [list(row.values) for row in read.rows()] == ROWS
@@ -112,12 +112,12 @@ def test_a_delimiter_inside_a_quoted_name_counts_for_nothing() -> None:
 
 @pytest.mark.parametrize("separator", ['"', ""])
 def test_what_can_stand_between_no_cells_is_no_delimiter(separator: str) -> None:
-    """That line is one of names, as any other; some versions of Python refuse to read by it."""
+    """A `sep=` line with an impossible delimiter is read as a header."""
     assert sheet(f"sep={separator}\r\nto\r\n".encode()).header.names == (f"sep={separator}",)
 
 
 def test_a_line_is_where_a_row_begins() -> None:
-    """Blank lines and line breaks in cells are counted, as an editor counts them."""
+    """A row's line is where it begins, counted as an editor counts."""
     content = 'to,text\r\n1,"a\r\nb"\r\n\r\n,\r\n2,c\r\n'
     assert lines(content) == [(2, ["1", "a\r\nb"]), (6, ["2", "c"])]
     assert lines("sep=,\n" + content)[-1] == (7, ["2", "c"])
@@ -140,7 +140,7 @@ def test_a_line_is_where_a_row_begins() -> None:
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_line(content: bytes, said: str) -> None:
-    """Nothing is guessed of a broken file: the error is one line, and says where."""
+    """A broken file is a one-line error that says where."""
     with pytest.raises(SheetError) as error:
         list(sheet(content).rows())
     assert str(error.value).startswith(said)
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_said_with_its_line(content: bytes, said: str) ->
 
 @pytest.mark.parametrize("name", ["Phone No.", "phone_no", "PHONENO", "phone-no"])
 def test_a_column_is_found_without_case_and_punctuation(name: str) -> None:
-    """A name in the template need not be typed as it stands in the sheet."""
+    """A column name matches without case and punctuation."""
     assert Header(("Name", "Phone No.")).index(name) == 1
 
 
@@ -177,7 +177,7 @@ def test_a_column_is_found_without_case_and_punctuation(name: str) -> None:
     ],
 )
 def test_the_column_of_the_numbers_is_found_as_people_name_it(name: str) -> None:
-    """And a person beside it is none."""
+    """The column of numbers is found by many usual names."""
     assert Header(("Contact", "Name", name)).find(NUMBER_COLUMNS, "--to-column") == 2
 
 
@@ -190,13 +190,13 @@ def test_the_column_of_the_numbers_is_found_as_people_name_it(name: str) -> None
     ],
 )
 def test_a_column_that_is_missing_or_there_twice_is_refused(name: str, said: str) -> None:
-    """No column is chosen of two, and none stands in for one that is not there."""
+    """A column that is missing or ambiguous is refused."""
     with pytest.raises(SheetError, match=said):
         Header(("Name", "name", "")).index(name)
 
 
 def test_one_of_several_columns_is_not_guessed() -> None:
-    """Where two columns could hold the numbers, the option that decides is named."""
+    """If several columns could hold the numbers, the deciding option is named."""
     header = Header(("Mobile", "x", "Phone"))
     with pytest.raises(SheetError, match=r"'Mobile', 'Phone' could all be meant.*--to-column"):
         header.find(("to", "phone", "mobile"), "--to-column")
@@ -205,7 +205,7 @@ def test_one_of_several_columns_is_not_guessed() -> None:
 
 
 def test_rejects_have_the_shape_of_the_sheet(tmp_path: Path) -> None:
-    """What is written reads back as the same rows, with a reason and a line."""
+    """Rejects have the file's columns, with reason and line."""
     read = sheet(codecs.BOM_UTF16_LE + 'Näme;to\r\n"a;""b\n";1\r\n'.encode("utf-16-le"))
     path = tmp_path / "people.rejects.csv"
     with Rejects(path, read) as rejects:
@@ -226,7 +226,7 @@ def test_rejects_have_the_shape_of_the_sheet(tmp_path: Path) -> None:
 
 
 def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
-    """The columns of an earlier run are written anew, and not added once more."""
+    """Rejects of a rejects file have one reason column."""
     read = sheet(b"to,reason,line\r\n1,old,7\r\n")
     with Rejects(tmp_path / "r.csv", read) as rejects:
         rejects.write(next(read.rows()), "new")
@@ -234,7 +234,7 @@ def test_rejects_of_rejects_have_one_reason(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_taken_away_meanwhile_is_none_of_the_same_rejects(tmp_path: Path) -> None:
-    """What came of the run is said; another of them that is the same is the only one."""
+    """A removed rejects file does not count as an equal one."""
     read, same = sheet(b"to\r\n1\r\n"), tmp_path / "same.csv"
     row = next(read.rows())
     for path, earlier in (same, ()), (tmp_path / "new.csv", (tmp_path / "gone.csv", same)):
@@ -245,7 +245,7 @@ def test_a_file_that_was_taken_away_meanwhile_is_none_of_the_same_rejects(tmp_pa
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are of another kind there")
 def test_rejects_are_their_owners_alone(tmp_path: Path) -> None:
-    """From the start and whatever the umask; one that was shared since is shared still."""
+    """A rejects file is private, and keeps permissions changed since."""
     read, path = sheet(b"to\r\n1\r\n"), tmp_path / "r.csv"
     before = os.umask(0)
     try:
@@ -260,7 +260,7 @@ def test_rejects_are_their_owners_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_reading_takes_no_memory_for_rows_that_were_read(tmp_path: Path) -> None:
-    """Five times the rows peak at the same memory, where each kept would be megabytes more."""
+    """Reading many rows takes no more memory than reading few."""
 
     def peak(rows: int) -> int:
         path = tmp_path / "many.csv"

@@ -1,4 +1,4 @@
-"""`skycore bulk` of a file that was sent under another name: nobody gets it twice unasked."""
+"""`skycore bulk` of a file that was sent under another name: nobody is sent to twice unasked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROWS = [f"1555123{n:04},Row{n}\n" for n in range(3000, 3080)]
 
 @pytest.fixture(autouse=True)
 def recipients(surroundings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a user's files beside the recipients."""
+    """Have a user's files, and a file of recipients."""
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "user"))
     sheet("promo.csv", ROWS)
 
@@ -66,7 +66,7 @@ def sent(simulator: Simulator) -> Simulator:
     ],
 )
 def test_a_renamed_file_is_known_by_its_rows(sent: Simulator, rows: list[str], share: str) -> None:
-    """In another order, and with other rows among them, nothing is sent before that is said."""
+    """A renamed file is recognized by its rows, in any order, and sends nothing unasked."""
     sheet("final.csv", rows)
     done = run("final.csv")
     assert done.exit_code == 2
@@ -82,7 +82,7 @@ def test_a_renamed_file_is_known_by_its_rows(sent: Simulator, rows: list[str], s
 def test_what_was_begun_in_part_is_known_as_well(
     simulator: Simulator, limit: int, share: str | None
 ) -> None:
-    """All of what was begun is in the renamed file, though that is few of its rows."""
+    """A renamed file of a campaign that was begun in part is recognized."""
     assert run("promo.csv", "--limit", str(limit)).exit_code == 0
     sheet("final.csv", ROWS)
     done = run("final.csv")
@@ -93,15 +93,15 @@ def test_what_was_begun_in_part_is_known_as_well(
 
 @pytest.mark.slow
 def test_the_advice_goes_on_with_the_campaign(sent: Simulator) -> None:
-    """Who follows the advice to the letter sends what is new, and nothing twice."""
+    """The advice in the error sends new rows and nobody twice."""
     sheet("final.csv", [*ROWS, "15559990000,New\n"])
     assert run("final.csv", "--campaign", "promo", "--ledger", "promo.db").exit_code == 0
     assert sent.billed == len(ROWS) + 1
 
 
 @pytest.mark.slow
-def test_a_word_sends_it_again(sent: Simulator) -> None:
-    """Who wants each message a second time can have it."""
+def test_yes_send_again_sends_a_renamed_file(sent: Simulator) -> None:
+    """--yes-send-again sends each message a second time."""
     sheet("final.csv", ROWS)
     assert run("final.csv", "--yes-send-again").exit_code == 0
     assert sent.billed == 2 * len(ROWS)
@@ -112,7 +112,7 @@ def test_a_word_sends_it_again(sent: Simulator) -> None:
 def test_on_a_terminal_it_asks(
     sent: Simulator, monkeypatch: pytest.MonkeyPatch, typed: str, billed: int
 ) -> None:
-    """It is asked before and apart from the usual question, and a no sends nothing."""
+    """On a terminal a second send is a question of its own."""
     monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
     sheet("final.csv", ROWS)
     done = run("final.csv", typed=typed)
@@ -123,7 +123,7 @@ def test_on_a_terminal_it_asks(
 def test_what_was_begun_while_somebody_was_asked_is_not_sent_again(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They said yes to a send of which nobody knew, then, that it would be a second one."""
+    """A campaign begun under another name during the question stops this one."""
     monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
     sheet("final.csv", ROWS)
     late = TypedAfter(b"y\n", lambda: run("promo.csv"))
@@ -136,7 +136,7 @@ def test_what_was_begun_while_somebody_was_asked_is_not_sent_again(
 def test_what_the_same_campaign_sent_while_somebody_was_asked_is_known(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its ledger was made meanwhile, and has it: no more goes out, and nothing is refused."""
+    """What the same campaign sent during the question is not sent again."""
     monkeypatch.setattr(confirm, "sys", SimpleNamespace(stdin=Terminal(), stderr=Terminal()))
     late = TypedAfter(b"y\n", lambda: run("promo.csv"))
     done = CliRunner().invoke(bulk, ["promo.csv", "--text", "Hi {name}"], input=late)
@@ -144,7 +144,7 @@ def test_what_the_same_campaign_sent_while_somebody_was_asked_is_known(
 
 
 class Terminal:
-    """A stream that somebody sits before."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -152,7 +152,7 @@ class Terminal:
 
 @pytest.mark.slow
 def test_another_text_is_another_campaign(sent: Simulator) -> None:
-    """The same numbers with a new text are what a list of recipients is for."""
+    """Another text to the same numbers is sent without a question."""
     sheet("final.csv", ROWS)
     assert run("final.csv", text="Bye {name}").exit_code == 0
     assert sent.billed == 2 * len(ROWS)
@@ -160,7 +160,7 @@ def test_another_text_is_another_campaign(sent: Simulator) -> None:
 
 @pytest.mark.slow
 def test_what_a_campaign_did_not_send_goes_out(sent: Simulator) -> None:
-    """The same campaign goes on without a question, as its ledger knows what was sent."""
+    """A campaign with its ledger goes on without a question."""
     sheet("promo.csv", [*ROWS, "15559990000,New\n"])
     assert run("promo.csv").exit_code == 0
     assert sent.billed == len(ROWS) + 1
@@ -168,7 +168,7 @@ def test_what_a_campaign_did_not_send_goes_out(sent: Simulator) -> None:
 
 @pytest.mark.slow
 def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None:
-    """Without the ledger nobody knows what was sent, and all of it would go out again."""
+    """A campaign whose ledger is gone sends nothing unasked."""
     Path("promo.db").unlink()
     done = run("promo.csv")
     assert done.exit_code == 2
@@ -179,7 +179,7 @@ def test_a_campaign_whose_ledger_is_gone_is_asked_about(sent: Simulator) -> None
 
 @pytest.mark.slow
 def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
-    """The command asks the user to find the ledger; once found, nothing is sent twice."""
+    """The advice names no ledger that is gone."""
     Path("promo.db").rename("moved.db")
     for name in ("promo.csv", "final.csv"):
         sheet(name, ROWS)
@@ -193,7 +193,7 @@ def test_no_ledger_that_is_gone_is_advised(sent: Simulator) -> None:
 
 @pytest.mark.slow
 def test_a_ledger_that_was_made_anew_is_none_that_knows(sent: Simulator) -> None:
-    """As whoever listens makes one where there is none; put back, the first one goes on."""
+    """A new ledger under the old name does not count as the campaign's."""
     Path("promo.db").rename("moved.db")
 
     async def make() -> None:
@@ -231,7 +231,7 @@ def back_up(ledger: str) -> Path:
 
 @pytest.mark.slow
 def test_a_backup_of_its_ledger_is_none_that_knows(simulator: Simulator) -> None:
-    """What was sent since is not in it; put back, the ledger that has it goes on."""
+    """A restored backup of the ledger sends nothing unasked."""
     assert run("promo.csv", "--limit", "30").exit_code == 0
     backup = back_up("promo.db")
     assert run("promo.csv", "--limit", "20").exit_code == 0
@@ -252,7 +252,7 @@ def test_a_backup_of_its_ledger_is_none_that_knows(simulator: Simulator) -> None
 
 @pytest.mark.slow
 def test_a_backup_with_as_many_messages_is_none_that_knows(simulator: Simulator) -> None:
-    """In the backup the messages are not sent; they were begun again and sent since."""
+    """A restored backup is recognized even with as many messages."""
     assert run("promo.csv", "--base-url", "http://127.0.0.1:9").exit_code == 4
     backup = back_up("promo.db")
     assert run("promo.csv").exit_code == 0
@@ -268,7 +268,7 @@ def test_a_backup_with_as_many_messages_is_none_that_knows(simulator: Simulator)
 def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the same run has sent before is not in it."""
+    """A ledger restored during a run is recognized by the next run."""
     assert run("promo.csv", "--limit", "30").exit_code == 0
     backup = back_up("promo.db")
     begin = SQLiteLedger.begin
@@ -303,7 +303,7 @@ def test_a_ledger_that_was_put_back_while_it_was_sent_with_is_asked_about(
 def test_a_campaign_whose_first_message_takes_its_time_is_noted_as_sent(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a disk is slow: the ledger has no message when they are counted for once."""
+    """A campaign is noted as begun even if its first message is recorded late."""
     begin = SQLiteLedger.begin
     sheet("final.csv", ROWS)
 
@@ -329,7 +329,7 @@ def test_a_campaign_whose_first_message_takes_its_time_is_noted_as_sent(
 def test_a_word_sends_what_a_backup_does_not_know_and_is_asked_for_once(
     simulator: Simulator,
 ) -> None:
-    """Who has no other ledger goes on with that one."""
+    """--yes-send-again sends with a restored backup, and is needed once."""
     assert run("promo.csv", "--limit", "30").exit_code == 0
     backup = back_up("promo.db")
     assert run("promo.csv", "--limit", "20").exit_code == 0
@@ -341,7 +341,7 @@ def test_a_word_sends_what_a_backup_does_not_know_and_is_asked_for_once(
 
 @pytest.mark.slow
 def test_a_backup_is_good_enough_where_nothing_is_to_be_sent(simulator: Simulator) -> None:
-    """Nor is it one of another campaign, which was sent with the same ledger since."""
+    """A restored backup needs no question if nothing is to be sent."""
     assert run("promo.csv", "--limit", "30").exit_code == 0
     sheet("other.csv", [f"1666{row[4:]}" for row in ROWS])
     assert run("other.csv", "--ledger", "promo.db", "--limit", "30").exit_code == 0
@@ -358,7 +358,7 @@ def test_a_backup_is_good_enough_where_nothing_is_to_be_sent(simulator: Simulato
 def test_a_campaign_that_began_nothing_is_not_asked_about(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that was ended before its first message, as while it waits, has sent nothing."""
+    """A campaign that ended before its first message is not asked about."""
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(Run, "_has_ended", True)
         assert run("promo.csv").exit_code == 4
@@ -370,7 +370,7 @@ def test_a_campaign_that_began_nothing_is_not_asked_about(
 def test_a_campaign_whose_first_message_could_not_be_recorded_goes_on(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a full disk: the same command goes on, as it was told to."""
+    """A campaign whose first message could not be recorded goes on without a question."""
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(SQLiteLedger, "begin", unwritable)
         done = run("promo.csv")
@@ -384,7 +384,7 @@ def test_a_campaign_whose_first_message_could_not_be_recorded_goes_on(
 def test_what_was_sent_before_is_asked_about_though_nothing_more_could_be_recorded(
     sent: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger that knew of it is gone, and the one that was made instead has no message."""
+    """A lost ledger is asked about even if the new one could record nothing."""
     Path("promo.db").unlink()
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(SQLiteLedger, "begin", unwritable)
@@ -402,7 +402,7 @@ async def unwritable(*_: object, **__: object) -> NoReturn:
 def test_a_campaign_that_ended_before_it_had_a_ledger_is_not_asked_about(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by Ctrl-C at once after the yes: there is no file to find that would know more."""
+    """A campaign that ended before it had a ledger is not asked about."""
     sheet("final.csv", ROWS)
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(Run, "send", interrupted)
@@ -420,7 +420,7 @@ async def interrupted(*_: object) -> NoReturn:
 def test_a_campaign_that_waits_is_known_under_another_name(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was agreed to will be sent, though none of it was yet."""
+    """A campaign that was agreed to, but still waits, is recognized under another name."""
     sheet("final.csv", ROWS)
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(Run, "_has_ended", True)
@@ -436,7 +436,7 @@ def test_a_campaign_that_waits_is_known_under_another_name(
 def test_of_two_that_are_begun_at_once_one_sends(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """As two jobs of one minute do: whoever is second is told, and leaves the first to go on."""
+    """Of two runs of one file begun at once one sends, and the other stops."""
     sheet("final.csv", ROWS)
 
     def send_the_other() -> None:
@@ -469,7 +469,7 @@ def test_of_two_that_are_begun_at_once_one_sends(
 
 @pytest.mark.slow
 def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
-    """What went to a simulator was a rehearsal."""
+    """Messages to another base URL, such as a simulator, do not count."""
     sheet("final.csv", ROWS)
     with Simulator() as other:
         assert run("final.csv", "--base-url", other.url).exit_code == 0
@@ -478,7 +478,7 @@ def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
 
 @pytest.mark.slow
 def test_what_a_rehearsal_took_is_told_of_as_not_sent(sent: Simulator) -> None:
-    """Its ledger takes them for done: who sends to Skycore then would think that they got it."""
+    """A ledger used with another base URL gives a warning."""
     said = "Campaign 'promo' was begun with promo.db at another address of the API as well: "
     assert said not in run("promo.csv").stderr
     with Simulator() as other:
@@ -500,7 +500,7 @@ def test_what_a_rehearsal_took_is_told_of_as_not_sent(sent: Simulator) -> None:
 def test_whatever_else_came_of_a_rehearsal_is_told_of_as_well(
     simulator: Simulator, row: str, text: str
 ) -> None:
-    """It keeps a message back that Skycore never had, as once its text was corrected."""
+    """The warning comes whatever the outcomes at the other base URL were."""
     sheet("one.csv", [row])
     run("one.csv")
     with Simulator() as other:
@@ -513,7 +513,7 @@ def test_whatever_else_came_of_a_rehearsal_is_told_of_as_well(
 def test_nobody_who_sent_since_a_rehearsal_is_told_to_take_another_ledger(
     simulator: Simulator,
 ) -> None:
-    """With another text it would go out to those whom the first has reached."""
+    """The warning does not advise another ledger once messages were sent for real."""
     advised = "give the campaign a ledger of its own"
     run("promo.csv", "--limit", "3")
     with Simulator() as other:
@@ -527,7 +527,7 @@ def test_nobody_who_sent_since_a_rehearsal_is_told_to_take_another_ledger(
 
 @pytest.mark.slow
 def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
-    """People and programs are told; a dry run itself begins no campaign."""
+    """A dry run reports an earlier campaign, and notes nothing itself."""
     sheet("final.csv", ROWS)
     done = run("final.csv", "--dry-run", "--json")
     assert json.loads(done.stdout)["begun_before"]["place"]["campaign"] == "promo"
@@ -542,7 +542,7 @@ def test_a_dry_run_tells_it_and_notes_nothing(sent: Simulator) -> None:
 def test_where_nothing_can_be_noted_it_says_so(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_whole: bool
 ) -> None:
-    """A file that cannot be made, or is one of each directory, costs this knowledge alone."""
+    """If nothing can be noted, the run sends with a warning."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SKYCORE_HOME", str(tmp_path / "file" / "below" if is_whole else "user"))
     done = run("promo.csv", "--opt-outs", "none")
@@ -566,7 +566,7 @@ def keyed_sheet(rows: list[str]) -> None:
 def test_other_keys_send_nobody_a_second_message(
     simulator: Simulator, first: tuple[str, ...], then: tuple[str, ...]
 ) -> None:
-    """A column of keys that is named, or no more, makes other messages of the same rows."""
+    """Another --key-column for a sent file is asked about."""
     keyed_sheet(KEYED)
     assert run("promo.csv", *first).exit_code == 0
     keyed_sheet([*KEYED, "15559990000,New,9\n"])
@@ -590,7 +590,7 @@ def test_other_keys_send_nobody_a_second_message(
 def test_keys_that_a_spreadsheet_changed_send_nobody_a_second_message(
     simulator: Simulator, changed: str
 ) -> None:
-    """Saved again, numbers lose the zeros in front, are decimals, or have other signs in them."""
+    """Keys that a spreadsheet wrote in another way are asked about, and sent nothing unasked."""
     keyed_sheet([row.replace(",00", ",1555") for row in KEYED] if "555" in changed else KEYED)
     assert run("promo.csv", "--key-column", "id").exit_code == 0
     keyed_sheet([f"1555123{n:04},Row{n},{changed.format(n=n)}\n" for n in range(3000, 3080)])
@@ -602,7 +602,7 @@ def test_keys_that_a_spreadsheet_changed_send_nobody_a_second_message(
 
 @pytest.mark.slow
 def test_new_keys_are_new_messages(simulator: Simulator) -> None:
-    """The same text to the same numbers under keys of the next week is what keys are for."""
+    """Wholly new keys are new messages."""
     for week in (1, 2):
         keyed_sheet([f"1555123{n:04},Row{n},week-{week}-{n}\n" for n in range(3000, 3080)])
         assert run("promo.csv", "--key-column", "id").exit_code == 0
@@ -611,7 +611,7 @@ def test_new_keys_are_new_messages(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 def test_keys_that_an_earlier_version_did_not_note_are_none_to_compare(sent: Simulator) -> None:
-    """What was begun by it goes on, as it did there."""
+    """Without noted keys, as of an earlier version, a campaign goes on."""
     with closing(sqlite3.connect(Path("user", "campaigns.db"), isolation_level=None)) as noted:
         noted.execute("DROP TABLE sketched_keys")
     sheet("promo.csv", [*ROWS, "15559990000,New\n"])
@@ -642,14 +642,14 @@ def sketch(numbers: range, text: str = "Hello") -> Sketch:
     ],
 )
 def test_a_share_is_told_from_a_few(ours: range, theirs: range, share: float) -> None:
-    """Of few messages it is exact, and of many it is off by a tenth at most."""
+    """The share of common messages is exact for few, and within a tenth for many."""
     exactly = len(ours) <= 10
     found = sketch(ours).share_in(sketch(theirs))
     assert found == share if exactly else abs(found - share) <= 0.1
 
 
 def test_a_sketch_is_the_same_after_it_was_kept() -> None:
-    """As bytes and back, and merged of two halves, it tells the same."""
+    """A sketch is the same after it was stored or merged."""
     whole = sketch(range(2000))
     halves = sketch(range(1000))
     halves.merge(sketch(range(1000, 2000)))

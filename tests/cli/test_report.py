@@ -1,4 +1,4 @@
-"""`skycore report`: the report data of a ledger, the page they make, and the command."""
+"""`skycore report`: the data of a ledger, the page, and the command."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def sent(spid: str) -> Notification:
 def receipt(
     at: datetime | str | None, *, protocol: str = "4", status: str = "0", spid: str = ""
 ) -> Notification:
-    """Make a receipt with an aggregator's pair: delivered, unless told otherwise."""
+    """Make a receipt with an aggregator's pair: delivered, unless given otherwise."""
     time = at.isoformat() if isinstance(at, datetime) else at
     (found,) = parse_postback(
         "<NOTIFICATION><ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE><BODY>"
@@ -90,7 +90,7 @@ def receipt(
 
 
 def delivered(seconds: float, **about: Any) -> Delivery:
-    """Make a message whose receipt came that long after it was begun."""
+    """Make a message whose receipt came so many seconds after its begin."""
     at = NOON + timedelta(seconds=seconds)
     return delivery("delivered", events=(receipt(at, spid="383"),), **about)
 
@@ -106,7 +106,7 @@ def report_data(
     price: Decimal | None = None,
     **counts: int,
 ) -> ReportData:
-    """Count messages."""
+    """Return the report data of these messages."""
     counters = ReportCounters(price)
     with store_of(deliveries) as store:
         after: int | None = 0
@@ -124,7 +124,7 @@ def report_data(
 
 
 def test_every_message_is_counted_in_its_state() -> None:
-    """The states add up to all messages."""
+    """The counts by state add up to all messages."""
     found = report_data(*map(delivery, ["accepted", "sent", "in_doubt", "sending", "not_sent"]))
     assert found.messages == 5
     assert found.states[MessageState.IN_DOUBT] == 1
@@ -134,13 +134,13 @@ def test_every_message_is_counted_in_its_state() -> None:
 
 
 def test_what_the_ledger_counts_besides_is_passed_on() -> None:
-    """Notifications without a message and numbers that opted out come from the summary."""
+    """Unplaced notifications and opt-outs come from the summary."""
     found = report_data(unplaced=3, opted_out=7)
     assert (found.unplaced, found.opted_out) == (3, 7)
 
 
 def test_time_to_delivery_is_from_the_intent_to_the_receipt() -> None:
-    """Each delivery is in the class of how long it took; quantiles are 5 % off at most."""
+    """Delivery times are classed, and their quantiles are off by 5 % at most."""
     found = report_data(*(delivered(second) for second in range(1, 101))).delivery_time
     assert (found.known, found.unknown) == (100, 0)
     assert {took.up_to: took.messages for took in found.distribution} == {
@@ -158,7 +158,7 @@ def test_time_to_delivery_is_from_the_intent_to_the_receipt() -> None:
 
 
 def test_a_receipt_that_tells_no_time_zone_tells_no_duration() -> None:
-    """A time that could be of any zone, and none at all, are counted and not guessed."""
+    """A receipt without time or time zone counts as of unknown duration."""
     times = ["2026-11-20T12:00:05", None]
     found = report_data(*(delivery("delivered", events=(receipt(at),)) for at in times))
     assert (found.delivery_time.known, found.delivery_time.unknown) == (0, 2)
@@ -166,18 +166,18 @@ def test_a_receipt_that_tells_no_time_zone_tells_no_duration() -> None:
 
 
 def test_a_delivery_without_a_receipt_tells_no_duration() -> None:
-    """A ledger of another make may have a state and no notification for it."""
+    """A delivered message without a receipt counts as of unknown duration."""
     assert report_data(delivery("delivered")).delivery_time.unknown == 1
 
 
 def test_a_clock_that_is_behind_makes_no_negative_duration() -> None:
-    """A receipt that is older than its message took no time."""
+    """A receipt older than its message counts as no time."""
     found = report_data(delivered(-30)).delivery_time
     assert [(took.up_to, took.messages) for took in found.distribution] == [(1, 1)]
 
 
 def test_the_first_final_receipt_decides() -> None:
-    """What comes after the message is delivered does not make it slow."""
+    """The first final receipt gives the delivery time."""
     late = tuple(receipt(NOON + timedelta(seconds=after)) for after in (2, 5000))
     assert report_data(delivery("delivered", events=late)).delivery_time.median == pytest.approx(
         2, rel=0.05
@@ -185,7 +185,7 @@ def test_the_first_final_receipt_decides() -> None:
 
 
 def test_failures_are_counted_by_reason_and_carrier() -> None:
-    """Reason, SPID and the aggregator's pair, with its meaning where it is documented."""
+    """Failures are counted by reason, carrier and status pair."""
     gone = receipt(NOON, protocol="2", status="514", spid="383")
     odd = receipt(NOON, protocol="2", status="99999")
     found = report_data(failed(gone), failed(gone), failed(odd, reason="unknown"), failed())
@@ -203,7 +203,7 @@ def test_failures_are_counted_by_reason_and_carrier() -> None:
 
 
 def test_the_carrier_may_be_told_by_the_sent_notification() -> None:
-    """A receipt that names no carrier belongs to the one that the message was handed to."""
+    """A receipt without carrier counts for that of the sent notification."""
     gone = receipt(NOON, protocol="2", status="514")
     found = report_data(failed(sent("77"), gone), delivered(1), delivered(2))
     assert found.failures[0].spid == "77"
@@ -220,7 +220,7 @@ def test_a_carrier_that_nobody_names_is_told_by_its_protocol() -> None:
 
 
 def test_refusals_have_the_meaning_of_their_code() -> None:
-    """Refused by code, those of the whole account too; one that was not even asked is none."""
+    """Refusals are counted by code with its meaning."""
     found = report_data(
         delivery("rejected", code="E110"),
         delivery("rejected", code="E110"),
@@ -239,7 +239,7 @@ def test_refusals_have_the_meaning_of_their_code() -> None:
 
 
 def test_what_was_taken_is_counted_in_segments_and_costs_their_price() -> None:
-    """In all and by label, as exactly as the price is; and what is not known is said."""
+    """Accepted segments are counted and priced, in all and by label."""
     tagged: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("vip",)}
     found = report_data(
         delivered(1, **tagged),
@@ -269,7 +269,7 @@ def test_what_was_taken_is_counted_in_segments_and_costs_their_price() -> None:
 
 
 def test_messages_are_told_apart_by_campaign_and_tag() -> None:
-    """Each tag counts every message that has it; billed are the segments of what went out."""
+    """Messages are counted by campaign reference and by each of their tags."""
     spring: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("spring", "vip")}
     found = report_data(
         delivered(1, **spring),
@@ -296,7 +296,7 @@ def test_messages_are_told_apart_by_campaign_and_tag() -> None:
 
 
 def test_what_is_in_doubt_is_listed_and_masked() -> None:
-    """Key and time are told; of the number four digits, also where the key is the number."""
+    """Doubts are listed with key and time, and numbers are masked."""
     found = report_data(delivery("in_doubt"), delivery("in_doubt", key=f"to-{NUMBER}"))
     assert [(each.to, each.key, each.since) for each in found.in_doubt] == [
         ("*******4888", "order-17", NOON),
@@ -305,7 +305,7 @@ def test_what_is_in_doubt_is_listed_and_masked() -> None:
 
 
 def test_what_ended_doubts_is_counted() -> None:
-    """A message that was in doubt once is told apart, by a postback or Skycore's own report."""
+    """Settled doubts are counted by postback and by report."""
     found = report_data(
         *[delivery("sent", settled_by="postback")] * 2,
         *[delivery("accepted", settled_by="report")] * 3,
@@ -323,7 +323,7 @@ def test_what_ended_doubts_is_counted() -> None:
 
 @pytest.mark.parametrize("apart", [0.01, 1, 7, 3600, 100_000, 10_000_000])
 def test_time_is_cut_into_as_many_columns_as_fit(apart: float) -> None:
-    """However long the time is: no message is lost, columns are in order and without a gap."""
+    """The timeline has a limited number of columns without gaps, for any span."""
     timeline = TimelineCounter()
     for index in range(300):
         at = NOON.timestamp() + apart * index
@@ -340,7 +340,7 @@ def test_time_is_cut_into_as_many_columns_as_fit(apart: float) -> None:
 
 
 def test_columns_do_not_depend_on_the_order_of_messages() -> None:
-    """Messages that are begun again are not in order of time; the picture is the same."""
+    """The timeline is the same for any order of messages."""
     forth, back = TimelineCounter(), TimelineCounter()
     times = range(0, 100_000, 97)
     for sooner, later in zip(times, reversed(times), strict=True):
@@ -351,13 +351,13 @@ def test_columns_do_not_depend_on_the_order_of_messages() -> None:
 
 
 def test_a_quantile_of_nothing_is_none() -> None:
-    """No delivery, no median."""
+    """Without deliveries there is no quantile."""
     assert DurationCounter().delivery_time(0).p99 is None
 
 
 @pytest.mark.slow
 def test_no_table_grows_with_the_ledger() -> None:
-    """A thousand carriers, codes and doubts are counted whole, in tables that do not grow."""
+    """Tables have a limited number of rows, and count the rest together."""
     found = report_data(
         *(failed(receipt(NOON, protocol="2", status=str(n), spid=str(n))) for n in range(1000)),
         *(delivery("rejected", code=f"X{n}") for n in range(1000)),
@@ -374,7 +374,7 @@ def test_no_table_grows_with_the_ledger() -> None:
 
 @pytest.mark.slow
 def test_a_carrier_keeps_its_failures_where_carriers_are_many() -> None:
-    """A carrier that has a row of its own has its deliveries and its failures there."""
+    """A carrier with its own row has both its deliveries and failures there."""
     names = [str(n) for n in range(2 * MAX_ROWS)]
     found = report_data(
         *(delivery("delivered", events=(receipt(NOON, spid=spid),)) for spid in names),
@@ -391,7 +391,7 @@ VOID = {"meta", "link", "br", "img", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """A page as it was parsed, which must be well formed."""
+    """A parsed page, which must be well formed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -456,7 +456,7 @@ each_page = pytest.mark.parametrize("name", PAGES)
 
 @each_page
 def test_the_page_is_well_formed(name: str) -> None:
-    """Every element is closed where it should be, and no id is there twice."""
+    """A page closes every element, and has no id twice."""
     parsed = Page(page(PAGES[name]))
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -465,7 +465,7 @@ def test_the_page_is_well_formed(name: str) -> None:
 
 @each_page
 def test_the_page_needs_nothing_from_outside(name: str) -> None:
-    """No script, no address of anything, and a policy that would refuse them."""
+    """A page has no scripts or external resources, and a policy against them."""
     text = page(PAGES[name])
     parsed = Page(text)
     assert not {"script", "img", "iframe", "object", "a"} & {tag for tag, _ in parsed.tags}
@@ -477,7 +477,7 @@ def test_the_page_needs_nothing_from_outside(name: str) -> None:
 
 @each_page
 def test_every_drawing_can_be_read_aloud(name: str) -> None:
-    """An SVG has a title of its own or is hidden from who cannot see; headers have a scope."""
+    """Each SVG has a title or is hidden from screen readers."""
     text = page(PAGES[name])
     for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
         assert 'aria-hidden="true"' in drawing or re.match(
@@ -489,7 +489,7 @@ def test_every_drawing_can_be_read_aloud(name: str) -> None:
 
 
 def test_what_a_ledger_holds_is_only_words() -> None:
-    """Keys, codes, carriers and file names are shown as they are, and are no part of the page."""
+    """Keys, codes and names of a ledger are escaped in the page."""
     text = page(PAGES["evil"])
     assert "<script" not in text
     parsed = Page(text)
@@ -500,19 +500,19 @@ def test_what_a_ledger_holds_is_only_words() -> None:
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_no_template_leaves_anything_unescaped(template: Path) -> None:
-    """Escaping is the environment's, and a template has no word to switch it off."""
+    """No template switches escaping off."""
     text = template.read_text("utf-8")
     assert not re.search(r"\bsafe\b|autoescape|Markup|xmlattr", text)
 
 
 def test_a_name_that_is_none_is_an_error() -> None:
-    """A template that asks for what the report data do not have makes no page."""
+    """An unknown name in a template is an error."""
     with pytest.raises(UndefinedError, match="has no attribute 'delivry_time'"):
         _environment().from_string("{{ data.delivry_time }}").render(data=FULL)
 
 
 def test_the_page_has_the_report_data() -> None:
-    """Totals, times, failures, refusals, doubts and the rest are there in words."""
+    """The page shows all report data."""
     told = Page(page(FULL)).text
     for words in (
         "Report on promo.db",
@@ -538,16 +538,16 @@ def test_the_page_has_the_report_data() -> None:
 
 
 def test_a_delivery_that_took_days_is_told() -> None:
-    """What is beyond the last class has a row of its own, and nothing is said to be within it."""
+    """A delivery of over a day has a row of its own."""
     told = Page(page(report_data(delivered(1), delivered(100_000)))).text
     assert "some took over a day." in told
     assert "longer: 1" in told
 
 
 def test_an_empty_ledger_makes_a_page_that_says_so() -> None:
-    """No chart is drawn of nothing, no number is divided by none, and what is short is printed on.
+    """An empty ledger makes a page that says so.
 
-    A section may end on a page of paper whatever stands last in it, so that the next begins there.
+    A section may end on a printed page after any last element.
     """
     empty = page(PAGES["empty"])
     assert "section > :last-child { break-after: auto; }" in empty
@@ -564,7 +564,7 @@ def test_an_empty_ledger_makes_a_page_that_says_so() -> None:
 
 
 def test_a_long_list_of_doubts_says_how_many_are_left_out() -> None:
-    """The page shows ten, folds away those that it lists besides, and counts the rest."""
+    """A long list of doubts shows ten, folds others, and counts the rest."""
     parsed = Page(page(PAGES["many"]))
     assert "The first 10 of 1,200" in parsed.text
     shown, folded = parsed.text.split("The other 1,190")
@@ -574,7 +574,7 @@ def test_a_long_list_of_doubts_says_how_many_are_left_out() -> None:
 
 
 def test_the_bar_of_a_carrier_says_what_its_figure_says() -> None:
-    """However many messages it had, its bar is divided as the share beside it."""
+    """A carrier's bar shows the same share as its number."""
     found = report_data(*(delivered(n) for n in range(3)), failed(receipt(NOON, spid="383")))
     (row,) = re.findall(r"<tr><th scope=\"row\">carrier 383.*?</tr>", page(found), re.DOTALL)
     assert re.findall(r'class="(\w+)" x="[\d.]+%" y="0" width="([\d.]+)%"', row) == [
@@ -585,7 +585,7 @@ def test_the_bar_of_a_carrier_says_what_its_figure_says() -> None:
 
 
 def test_the_chart_has_a_table_of_the_same() -> None:
-    """Who cannot see the columns, or wants the numbers, finds them in a table."""
+    """The chart has a table with the same numbers."""
     text = page(FULL)
     (table,) = re.findall(r"<details>.*?</details>", text, re.DOTALL)
     parsed = Page(table)
@@ -595,9 +595,9 @@ def test_the_chart_has_a_table_of_the_same() -> None:
 
 
 def test_a_page_is_read_on_a_narrow_screen() -> None:
-    """A number stays with its unit, what there is none of has no share, and cells have names.
+    """The page is readable on a narrow screen.
 
-    There rows of many cells stand below one another, where no heading is above them.
+    Cells have names there, since rows stand below one another without headings.
     """
     text = page(report_data(delivery("in_doubt", campaign_ref="spring", segments=1)))
     assert "<small>may have been sent</small>" not in text
@@ -614,7 +614,7 @@ def test_a_page_is_read_on_a_narrow_screen() -> None:
 
 @pytest.mark.slow
 def test_what_is_little_is_still_seen() -> None:
-    """One failure among a hundred thousand has a bar, and is neither none nor rounded away."""
+    """A very small share is neither shown as none nor rounded away."""
     many = [delivered(1)] * 20_000
     text = page(report_data(*many, failed()))
     assert "&lt;\xa00.1\xa0%, a receipt says so" in text
@@ -633,7 +633,7 @@ def test_what_is_little_is_still_seen() -> None:
     ],
 )
 def test_the_axis_names_its_times(name: str, axis: list[str]) -> None:
-    """Times are told as finely as the columns are wide."""
+    """The axis shows times as finely as its columns."""
     (labels,) = re.findall(r'<div class="x" aria-hidden="true">(.*?)</div>', page(PAGES[name]))
     assert re.findall("<span>(.*?)</span>", labels) == axis
 
@@ -647,7 +647,7 @@ def run(*arguments: object) -> Result:
 
 
 async def fill(ledger: SQLiteLedger | PostgresLedger) -> None:
-    """Put in one message delivered, one refused and one in doubt."""
+    """Record a message delivered, one refused and one in doubt."""
     async with ledger:
         for key in ("a", "b", "c"):
             await ledger.begin(
@@ -677,7 +677,7 @@ def ledger(tmp_path: Path) -> Path:
 
 
 def test_the_page_is_written(ledger: Path, tmp_path: Path) -> None:
-    """`--html` writes a page that tells of the ledger, and says where it is."""
+    """--html writes a page, and names it."""
     (tmp_path / "report.html.part").write_text("mine")
     done = run(ledger, "--html", tmp_path / "report.html")
     assert (done.exit_code, done.stdout) == (0, "")
@@ -692,20 +692,20 @@ def test_the_page_is_written(ledger: Path, tmp_path: Path) -> None:
 
 
 def test_a_page_is_written_over_an_older_one(ledger: Path, tmp_path: Path) -> None:
-    """The same command again brings the page up to date."""
+    """A page replaces an older one."""
     for _ in range(2):
         assert run(ledger, "--html", tmp_path / "report.html").exit_code == 0
 
 
 def test_the_page_can_go_to_standard_output(ledger: Path) -> None:
-    """`--html -` is for pipes."""
+    """`--html -` writes the page to standard output."""
     done = run(ledger, "--html", "-")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("<!doctype html>")
 
 
 def test_the_report_data_are_one_object(ledger: Path, tmp_path: Path) -> None:
-    """`--json` gives one object on one line, with times in ISO 8601; a page may come with it."""
+    """--json gives one object on one line, also beside a page."""
     done = run(ledger, "--json", "--html", tmp_path / "report.html")
     assert done.stdout.count("\n") == 1
     told = json.loads(done.stdout)
@@ -726,7 +726,7 @@ def test_the_report_data_are_one_object(ledger: Path, tmp_path: Path) -> None:
 
 
 def test_a_price_has_what_was_sent_priced(ledger: Path) -> None:
-    """With --price, an amount as exact as it is given; what is none is wrong usage."""
+    """--price gives the exact cost, and a bad price is refused."""
     told = json.loads(run(ledger, "--json", "--price", "0.0075").stdout)
     assert told["bill"] == {"segments": 0, "unmeasured": 1, "price": 0.0075, "cost": 0.0}
     done = run(ledger, "--json", "--price", "cheap")
@@ -734,7 +734,7 @@ def test_a_price_has_what_was_sent_priced(ledger: Path) -> None:
 
 
 def wrong(done: Result) -> str:
-    """Return the one line that says what is wrong; the exit code is that of wrong usage."""
+    """Return the one-line error, and check the exit code for wrong usage."""
     assert (done.exit_code, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("skycore: ")
@@ -742,14 +742,14 @@ def wrong(done: Result) -> str:
 
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    """A misspelt name is an error, and leaves no file behind."""
+    """A missing ledger is an error, and no file is made."""
     line = wrong(run(tmp_path / "prom.db", "--html", tmp_path / "report.html"))
     assert "there is no such file" in line
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_ledger_in_use_is_reported_on(ledger: Path, tmp_path: Path) -> None:
-    """While another has the ledger open there is a page, and what is being sent is no doubt."""
+    """A ledger in use is reported on, with messages as sending."""
 
     async def meanwhile() -> Result:
         async with SQLiteLedger(ledger) as owner:
@@ -768,7 +768,7 @@ def test_a_ledger_in_use_is_reported_on(ledger: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "name;number\n"])
 def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, content: str) -> None:
-    """What is no ledger does not become one."""
+    """A file that is no ledger is refused and unchanged."""
     path = tmp_path / "promo.db"
     path.write_text(content)
     assert "no ledger" in wrong(run(path, "--json"))
@@ -776,29 +776,29 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path, content: str) ->
 
 
 def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
-    """A directory is refused in words."""
+    """A directory is refused."""
     assert "no ledger" in wrong(run(tmp_path, "--json"))
 
 
 def test_without_a_destination_it_says_what_to_give(ledger: Path) -> None:
-    """The error names the option with a file that suits."""
+    """Without a destination the error names --html with an example."""
     assert "--html promo.html" in wrong(run(ledger))
 
 
 def test_two_answers_do_not_go_to_one_place(ledger: Path) -> None:
-    """A page and an object on standard output would be neither."""
+    """--json with `--html -` is refused."""
     assert "only one" in wrong(run(ledger, "--json", "--html", "-"))
 
 
 @pytest.mark.parametrize("ending", ["", "-lock", "-wal"])
 def test_the_ledger_is_not_written_over(ledger: Path, ending: str) -> None:
-    """A page over the ledger, or over what belongs to it, is refused, and the ledger is whole."""
+    """--html with a file of the ledger is refused."""
     assert "belongs to the ledger" in wrong(run(ledger, "--html", f"{ledger}{ending}"))
     assert run(ledger, "--json").exit_code == 0
 
 
 def test_nothing_but_a_report_is_written_over(ledger: Path, tmp_path: Path) -> None:
-    """A file that is something else stays what it is."""
+    """--html with a file that is no report is refused."""
     other = tmp_path / "recipients.csv"
     other.write_text("number\n")
     assert "something other than a report" in wrong(run(ledger, "--html", other))
@@ -806,14 +806,14 @@ def test_nothing_but_a_report_is_written_over(ledger: Path, tmp_path: Path) -> N
 
 
 def test_a_directory_that_is_not_there_is_named(ledger: Path, tmp_path: Path) -> None:
-    """The error comes before the ledger is read."""
+    """A missing directory for the page is an error before the ledger is read."""
     assert "no directory" in wrong(run(ledger, "--html", tmp_path / "away" / "report.html"))
 
 
 def test_a_page_that_cannot_be_written_is_told(
     ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk is one line, and no half of a page is left, by this name or another."""
+    """A full disk is a one-line error, and no partial page is left."""
 
     def full(*how: Any, **further: Any) -> Any:
         file = NamedTemporaryFile(*how, **further)  # noqa: SIM115
@@ -834,7 +834,7 @@ def test_a_page_that_cannot_be_written_is_told(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are of another kind there")
 def test_a_page_is_its_owners_alone(ledger: Path, tmp_path: Path) -> None:
-    """From the start and whatever the umask: what it tells is nobody else's."""
+    """A page is private from the start."""
     before = os.umask(0)
     try:
         assert run(ledger, "--html", tmp_path / "report.html").exit_code == 0
@@ -846,7 +846,7 @@ def test_a_page_is_its_owners_alone(ledger: Path, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_looked_into_is_not_written_over(
     ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that cannot be read may be anything, so it is left alone."""
+    """An unreadable file is not overwritten."""
     other = tmp_path / "report.html"
     other.write_text("<!doctype html>")
 
@@ -861,7 +861,7 @@ def test_a_file_that_cannot_be_looked_into_is_not_written_over(
 
 
 def test_a_long_ledger_is_read_in_parts(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No question is about more ids than so many; the answer is the same."""
+    """A ledger read in parts gives the same data."""
     at_once = json.loads(run(ledger, "--json").stdout)
     for module in ("list_commands", "sqlite.reader"):
         monkeypatch.setattr(f"skycore_async.ledger.{module}.SPAN", 1)
@@ -872,7 +872,7 @@ def test_a_long_ledger_is_read_in_parts(ledger: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_help_loads_neither_ledger_nor_tables() -> None:
-    """`skycore report --help` is quick: what reads and draws is loaded when it is used."""
+    """The command's module loads no heavy library."""
     loaded = (
         "import sys; before = set(sys.modules); import skycore_async.cli.commands.report;"
         "print({'anyio', 'jinja2', 'rich', 'sqlite3', 'skycore_async.cli.report.page'}"
@@ -885,7 +885,7 @@ def test_help_loads_neither_ledger_nor_tables() -> None:
 
 
 def test_help_has_an_example_and_the_exit_codes() -> None:
-    """Whoever asks for help can copy a line."""
+    """The help has examples and exit codes."""
     told = run("--help").output
     assert "\n    skycore report promo.db --html report.html\n" in told
     assert "\n    skycore report postgresql://me@db/sms --html report.html\n" in told
@@ -898,7 +898,7 @@ def test_help_has_an_example_and_the_exit_codes() -> None:
 def test_a_database_is_reported_on_as_a_file_is(
     ledger: Path, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same messages make the same report data, page by page; the page names the database."""
+    """A database with the same messages gives the same data as a file."""
     for name in ("shared_reader.PAGE", "shared_reader.SharedReader._page", "postgres.reader.PAGE"):
         monkeypatch.setattr(f"skycore_async.ledger.{name}", 2)
     anyio.run(fill, PostgresLedger(dsn, clock=NOON.timestamp))
@@ -915,7 +915,7 @@ def test_a_database_is_reported_on_as_a_file_is(
 
 
 def test_a_database_that_workers_send_from_is_reported_on(dsn: str) -> None:
-    """What somebody alive is sending is no doubt, and goes on."""
+    """A message that a live session sends is no doubt in the report."""
 
     async def meanwhile() -> Result:
         async with PostgresLedger(dsn) as owner:
@@ -935,14 +935,14 @@ def test_a_database_that_workers_send_from_is_reported_on(dsn: str) -> None:
 def test_the_database_may_come_from_the_environment(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SKYCORE_DSN stands in for the argument, where nobody else on the machine sees it."""
+    """SKYCORE_DSN replaces the argument."""
     monkeypatch.setenv("SKYCORE_DSN", dsn)
     assert json.loads(run("--json").stdout)["messages"] == 0
     assert "--html report.html" in wrong(run())
 
 
 def test_the_name_of_a_database_is_only_words(postgres_server: Server) -> None:
-    """What a database is called is no markup, whatever it looks like."""
+    """A database's name is printed without markup."""
     with psycopg.connect(postgres_server.dsn(), autocommit=True) as connection:
         connection.execute('CREATE DATABASE "[/x]"')
         try:
@@ -962,7 +962,7 @@ def test_the_name_of_a_database_is_only_words(postgres_server: Server) -> None:
     ],
 )
 def test_a_database_that_cannot_be_read_is_told(dsn: str, said: str, tmp_path: Path) -> None:
-    """What is wrong is one line, without the password, and no page is written."""
+    """A database that cannot be read is a one-line error without password."""
     args = (dsn.replace("NOWHERE", str(tmp_path)), "--html", tmp_path / "report.html")
     line = wrong(run(*args))
     assert said in line

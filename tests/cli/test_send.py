@@ -1,4 +1,4 @@
-"""`skycore send`: one message to a simulator, and what is said of it."""
+"""`skycore send`: one message to a simulator, and what the command prints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def running() -> Iterator[Simulator]:
 
 @pytest.fixture
 def simulator(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Point the command at a simulator, as a shell does."""
+    """Point the command at a simulator."""
     monkeypatch.setenv("SKYCORE_BASE_URL", running.url)
     monkeypatch.setenv("SKYCORE_API_KEY", API_KEY)
     monkeypatch.setenv("SKYCORE_FROM", SHORT_CODE)
@@ -41,14 +41,14 @@ def simulator(running: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
 
 
 def send(*arguments: str, stdin: str | None = None) -> Result:
-    """Send a message, with 2 seconds for it."""
+    """Send a message with a timeout of 2 seconds."""
     done = CliRunner().invoke(skycore, ["send", "--timeout", "2", *arguments], input=stdin)
     assert API_KEY not in done.output
     return done
 
 
 def answer(*arguments: str) -> tuple[int, dict[str, Any]]:
-    """Return the exit code, and what a program is answered."""
+    """Return the exit code and the JSON answer."""
     done = send(*arguments, "--json")
     return done.exit_code, json.loads(done.stdout)
 
@@ -63,7 +63,7 @@ def test_a_message_is_sent_and_named(simulator: Simulator) -> None:
 
 
 def test_a_number_as_it_is_dialled_in_a_country(simulator: Simulator) -> None:
-    """With --country it is sent to in international format; what is none is refused."""
+    """With --country a national number is sent to in international format."""
     done = send("(555) 123-4888", "Hello", "--country", "US")
     assert (done.exit_code, simulator.messages[-1].to) == (0, "15551234888")
     assert done.stdout.startswith("15551234888  ")
@@ -73,14 +73,14 @@ def test_a_number_as_it_is_dialled_in_a_country(simulator: Simulator) -> None:
 
 
 def test_a_country_that_there_is_none_of(simulator: Simulator) -> None:
-    """It is asked for as it is to be given."""
+    """An unknown country is refused with the right form."""
     done = send("020 7946 0958", "Hello", "--country", "UK")
     assert done.exit_code == 2
     assert done.stderr.startswith("skycore: --country: 'UK' is no country: its two letters")
 
 
 def test_an_accepted_message_for_programs(simulator: Simulator) -> None:
-    """`--json` is one object."""
+    """--json gives one object for an accepted message."""
     code, told = answer("15551234888", "Hello")
     tracking_id = simulator.messages[-1].tracking_id
     assert code == 0
@@ -94,7 +94,7 @@ def test_an_accepted_message_for_programs(simulator: Simulator) -> None:
 
 
 def test_the_text_of_standard_input_is_sent(simulator: Simulator) -> None:
-    """TEXT `-` is what is piped in, without its last line break."""
+    """TEXT `-` is read from standard input, without its last line break."""
     assert send("15551234888", "-", stdin="Hello\nJerry\n").exit_code == 0
     assert simulator.messages[-1].text == "Hello\nJerry"
 
@@ -114,7 +114,7 @@ def test_the_text_of_standard_input_is_sent(simulator: Simulator) -> None:
 def test_a_failure_says_whether_it_was_sent(
     simulator: Simulator, to: str, code: Exit, outcome: str, words: str
 ) -> None:
-    """In words, in the exit code and in JSON."""
+    """A failure is told in words, exit code and JSON."""
     done = send(to, "Hello", "--json", "--timeout", "1")
     assert done.exit_code == code
     assert json.loads(done.stdout)["outcome"] == outcome
@@ -124,14 +124,14 @@ def test_a_failure_says_whether_it_was_sent(
 
 @pytest.mark.slow
 def test_no_connection_is_not_sent(simulator: Simulator) -> None:
-    """Where nobody listens, nothing can have been sent."""
+    """A refused connection is reported as not sent."""
     done = send("15551234888", "Hello", "--base-url", "http://127.0.0.1:1/")
     assert done.exit_code == Exit.NOT_SENT
     assert (done.stdout, "no connection" in done.stderr) == ("", True)
 
 
 def test_what_is_said_of_an_error_is_what_the_classifier_has_of_it() -> None:
-    """What may have been sent is never called unsent, nor safe to send what is not."""
+    """The words and exit code of each verdict agree with its meaning."""
     assert {*BY_VERDICT, Verdict.REFUSED_HERE, Verdict.ACCEPTED} == {*Verdict}
     for verdict, said in BY_VERDICT.items():
         meaning = MEANINGS[verdict]
@@ -146,7 +146,7 @@ def test_what_is_said_of_an_error_is_what_the_classifier_has_of_it() -> None:
 
 
 def test_every_error_of_the_sdk_has_words() -> None:
-    """No error of the SDK is a traceback."""
+    """Every error of the SDK has words."""
 
     def below(kind: type[SkycoreError]) -> Iterator[type[SkycoreError]]:
         yield kind
@@ -167,7 +167,7 @@ def test_every_error_of_the_sdk_has_words() -> None:
 def test_an_error_in_closing_does_not_change_what_came_of_it(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, to: str, code: Exit, words: str
 ) -> None:
-    """An accepted message is said to be sent, and one in doubt to be so, whatever fails after."""
+    """An error while closing does not change the reported outcome."""
     close = SkycoreClient.__aexit__
 
     async def fail(client: SkycoreClient, *error: Any) -> None:
@@ -186,7 +186,7 @@ def test_an_error_in_closing_does_not_change_what_came_of_it(
 def test_the_key_is_in_a_file(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file that is named is read, and not the environment."""
+    """The key is read from --api-key-file, and not from the environment."""
     monkeypatch.setenv("SKYCORE_API_KEY", "another key")
     file = tmp_path / "key"
     file.write_text(f"{API_KEY}\n")
@@ -195,7 +195,7 @@ def test_the_key_is_in_a_file(
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"])
 def test_a_key_file_without_a_key(simulator: Simulator, tmp_path: Path, content: bytes) -> None:
-    """A file that holds no key is named."""
+    """A file without a key is named."""
     file = tmp_path / "key"
     file.write_bytes(content)
     done = send("15551234888", "Hello", "--api-key-file", str(file))
@@ -206,7 +206,7 @@ def test_a_key_file_without_a_key(simulator: Simulator, tmp_path: Path, content:
 def test_without_a_key_it_says_where_to_put_one(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No key is wrong usage, with both cures."""
+    """Without a key the error names both ways to give one."""
     monkeypatch.delenv("SKYCORE_API_KEY")
     done = send("15551234888", "Hello")
     assert done.exit_code == Exit.USAGE
@@ -216,7 +216,7 @@ def test_without_a_key_it_says_where_to_put_one(
 def test_a_wrong_key_is_refused_and_not_shown(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The API's word for a wrong key does not repeat the key."""
+    """A wrong key is refused and not shown."""
     monkeypatch.setenv("SKYCORE_API_KEY", "wrong-but-secret")
     done = send("15551234888", "Hello")
     assert done.exit_code == Exit.REFUSED
@@ -235,7 +235,7 @@ def test_a_wrong_key_is_refused_and_not_shown(
     ],
 )
 def test_settings_that_cannot_work(simulator: Simulator, arguments: list[str], words: str) -> None:
-    """They are wrong usage, and nothing is sent."""
+    """Settings that cannot work are refused, and nothing is sent."""
     asked = simulator.requests
     done = send("15551234888", "x" * 161, *arguments)
     assert (done.exit_code, simulator.requests) == (Exit.USAGE, asked)
@@ -245,7 +245,7 @@ def test_settings_that_cannot_work(simulator: Simulator, arguments: list[str], w
 def test_without_a_short_code_it_says_where_to_put_one(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The short code has an option and a variable."""
+    """Without a short code the error names option and variable."""
     monkeypatch.delenv("SKYCORE_FROM")
     done = send("15551234888", "Hello")
     assert done.exit_code == Exit.USAGE
@@ -254,7 +254,7 @@ def test_without_a_short_code_it_says_where_to_put_one(
 
 
 def test_a_short_code_that_came_out_empty_is_none(simulator: Simulator) -> None:
-    """As of a variable that is not set: it does not go out from that of the environment."""
+    """An empty --from is refused, and not replaced by the environment."""
     asked = simulator.requests
     done = send("15551234888", "Hello", "--from", "")
     assert (done.exit_code, simulator.requests) == (Exit.USAGE, asked)
@@ -265,7 +265,7 @@ def test_a_short_code_that_came_out_empty_is_none(simulator: Simulator) -> None:
 
 
 def test_the_same_key_sends_once(simulator: Simulator, tmp_path: Path) -> None:
-    """Running the command again sends nothing, answers the same, and says so."""
+    """A second run with the same key sends nothing and says so."""
     arguments = ["15551234888", "Hello", "--ledger", str(tmp_path / "sent.db"), "--key", "k"]
     billed = simulator.billed
     first, second = send(*arguments), send(*arguments)
@@ -281,7 +281,7 @@ def test_the_same_key_sends_once(simulator: Simulator, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_ledger_in_a_database_sends_a_key_once(simulator: Simulator, dsn: str) -> None:
-    """Many machines that run the same command with one database send one message."""
+    """A key is sent once over a database ledger."""
     with_key = ["--ledger", dsn, "--key", "k"]
     billed = simulator.billed
     first, again = (send("15551234888", "Hello", *with_key) for _ in range(2))
@@ -294,7 +294,7 @@ def test_a_ledger_in_a_database_sends_a_key_once(simulator: Simulator, dsn: str)
 
 
 def test_a_key_with_other_content_is_refused(simulator: Simulator, tmp_path: Path) -> None:
-    """The same key with another text is a mistake, and not a second message."""
+    """A key with another text is refused."""
     with_key = ["--ledger", str(tmp_path / "sent.db"), "--key", "k"]
     assert send("15551234888", "Hello", *with_key).exit_code == 0
     billed = simulator.billed
@@ -304,7 +304,7 @@ def test_a_key_with_other_content_is_refused(simulator: Simulator, tmp_path: Pat
 
 
 def test_a_key_in_doubt_with_other_content_says_so(simulator: Simulator, tmp_path: Path) -> None:
-    """What it was used for may have been sent: that is the outcome and the exit code."""
+    """A key in doubt with another text is reported as in doubt."""
     path = tmp_path / "sent.db"
     with_key = ["--ledger", str(path), "--key", "k"]
     assert send("15551232002", "Hello", *with_key).exit_code == Exit.IN_DOUBT
@@ -322,7 +322,7 @@ def test_a_key_in_doubt_with_other_content_says_so(simulator: Simulator, tmp_pat
 def test_doubt_says_where_it_will_be_settled(
     simulator: Simulator, tmp_path: Path, key: list[str], command: str
 ) -> None:
-    """With a ledger, the command that tells what became of it can be copied."""
+    """A doubt names the commands that show and settle it."""
     path = tmp_path / "sent.db"
     done = send("15551232002", "Hello", "--ledger", str(path), *key)
     assert done.exit_code == Exit.IN_DOUBT
@@ -331,7 +331,7 @@ def test_doubt_says_where_it_will_be_settled(
 
 
 def test_a_number_that_opted_out_is_not_sent_to(simulator: Simulator, tmp_path: Path) -> None:
-    """STOP holds here too, and the message does not say that sending again helps."""
+    """An opted-out number is not sent to, without advice to send again."""
     path = tmp_path / "sent.db"
 
     async def stop() -> None:
@@ -348,7 +348,7 @@ def test_a_number_that_opted_out_is_not_sent_to(simulator: Simulator, tmp_path: 
 
 @pytest.mark.slow
 def test_ctrl_c_says_that_it_may_have_been_sent(simulator: Simulator, tmp_path: Path) -> None:
-    """An interrupted message is waited for, kept as in doubt, and called so."""
+    """An interrupted message is in doubt, and the command says so."""
     path = tmp_path / "sent.db"
     arguments = ["15551232003", "Hello", "--ledger", str(path), "--key", "k", "--timeout", "2"]
     asked = simulator.requests
@@ -365,7 +365,7 @@ def test_ctrl_c_says_that_it_may_have_been_sent(simulator: Simulator, tmp_path: 
 
 
 def test_the_account_of_the_simulator_is_the_one_of_its_defaults() -> None:
-    """What the tests point at is what `skycore simulate` runs."""
+    """The tests use the default account of `skycore simulate`."""
     assert {API_KEY} == Account().api_keys
 
 
@@ -402,7 +402,7 @@ def test_an_output_that_cannot_be_written_hides_no_message(
     code: Exit,
     said: str,
 ) -> None:
-    """A user who sees no outcome would send again, so stderr still says what became of it."""
+    """An outcome that cannot be printed is reported on standard error."""
     monkeypatch.chdir(tmp_path)
     billed = simulator.billed
     Path("promo.csv").write_text("to\n15551234888\n15551232002\n")

@@ -1,4 +1,4 @@
-"""`skycore settle`: what is in doubt, by a report that is asked for or at hand."""
+"""`skycore settle`: doubts settled by a report that is looked up or given."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
 
 @pytest.fixture
 def ledger(simulator: Simulator, tmp_path: Path) -> Path:
-    """Make a ledger with three messages that were accepted, and two in doubt between them."""
+    """Make a ledger with three accepted messages, and two in doubt between them."""
     path = tmp_path / "promo.db"
 
     async def send() -> None:
@@ -88,7 +88,7 @@ def facts(done: Result) -> dict[str, Any]:
 
 
 def states(path: Path) -> dict[str, tuple[MessageState, str | None]]:
-    """Return the state of each message in a ledger, and what settled it."""
+    """Return the state of each message, and what settled it."""
 
     async def read() -> dict[str, tuple[MessageState, str | None]]:
         async with SQLiteLedger(path) as opened:
@@ -99,7 +99,7 @@ def states(path: Path) -> dict[str, tuple[MessageState, str | None]]:
 
 @pytest.mark.slow
 def test_settling_ends_doubts_as_the_bill_says(ledger: Path, simulator: Simulator) -> None:
-    """One was sent and one was not, as the bill says; once more there is nothing to ask for."""
+    """Settling ends each doubt as the bill says, and a second run needs no report."""
     done = settle(ledger, "--after", "0")
     assert done.exit_code == Exit.DONE, done.output
     assert f"{ledger}: 2 messages in doubt\n" in done.stdout
@@ -121,7 +121,7 @@ def test_settling_ends_doubts_as_the_bill_says(ledger: Path, simulator: Simulato
 
 @pytest.mark.slow
 def test_what_a_report_found_is_sent_by_its_history_id(ledger: Path) -> None:
-    """Sent again under its key, it is what it was, and has no tracking id."""
+    """A message found by a report has a HISTORYID and no tracking id."""
     settle(ledger, "--after", "0")
     key = ("--key", "2002", "--ledger", str(ledger), "--from", SHORT_CODE)
     command = ["send", "15551232002", "Hello", *key]
@@ -135,7 +135,7 @@ def test_what_a_report_found_is_sent_by_its_history_id(ledger: Path) -> None:
 def test_doubts_end_in_a_database(
     simulator: Simulator, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger that workers share, which SKYCORE_DSN may name."""
+    """Doubts in a database that SKYCORE_DSN names are settled."""
 
     async def send() -> None:
         async with (
@@ -162,7 +162,7 @@ def test_doubts_end_in_a_database(
 
 @pytest.mark.slow
 def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
-    """In JSON, for programs; by the usual time, what is lacking may still be listed."""
+    """A dry run reports the decisions and changes nothing."""
     done = settle(ledger, "--dry-run", "--json")
     told = facts(done)
     at = datetime.fromisoformat(told.pop("not_before")["too_soon"])
@@ -188,7 +188,7 @@ def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
 
 @pytest.mark.slow
 def test_what_stays_in_doubt_has_its_reason(ledger: Path) -> None:
-    """In words, and from when it can be ended."""
+    """An open doubt has its reason and the time to try again."""
     done = settle(ledger)
     assert "the report ends or was made too soon after it\n" in done.stdout
     at = datetime.now(UTC) + timedelta(hours=1)
@@ -198,7 +198,7 @@ def test_what_stays_in_doubt_has_its_reason(ledger: Path) -> None:
 
 
 def downloaded(simulator: Simulator, path: Path) -> Path:
-    """Download a report of the last hour by hand."""
+    """Download a report of the last hour, as a user does."""
     now = datetime.now(UTC)
     query = wire.query_string(
         wire.request_fields(now - timedelta(hours=1), now + timedelta(seconds=1)),
@@ -213,7 +213,7 @@ def downloaded(simulator: Simulator, path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_report_that_was_downloaded_by_hand_is_read(ledger: Path, simulator: Simulator) -> None:
-    """It is about what its rows show, or what is said; compressed or not, and nothing is asked."""
+    """A given report is read, compressed or not, without a look-up."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     report.write_bytes(gzip.compress(report.read_bytes()))
     done = settle(ledger, "--report", str(report), "--dry-run", "--after", "0", "--json")
@@ -238,7 +238,7 @@ def test_a_report_that_was_downloaded_by_hand_is_read(ledger: Path, simulator: S
 def test_an_old_report_proves_nothing_of_what_came_after_it(
     ledger: Path, simulator: Simulator
 ) -> None:
-    """However far it is said to reach: its file is older than the messages in doubt."""
+    """A report file older than the doubts proves nothing about them."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     report.write_bytes(b"<RESPONSE><SENDING_LIST></SENDING_LIST></RESPONSE>")
     now = datetime.now(UTC)
@@ -254,7 +254,7 @@ def test_an_old_report_proves_nothing_of_what_came_after_it(
 
 @pytest.mark.slow
 def test_a_copy_of_a_report_is_no_younger(ledger: Path, simulator: Simulator) -> None:
-    """The time of its file is that of the copying, and makes nothing provable."""
+    """The file time of a copied report does not make it newer."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     later = (datetime.now(UTC) + timedelta(hours=2)).timestamp()
     os.utime(report, (later, later))
@@ -265,7 +265,7 @@ def test_a_copy_of_a_report_is_no_younger(ledger: Path, simulator: Simulator) ->
 
 @pytest.mark.slow
 def test_what_a_report_has_to_be_about_is_told(ledger: Path, simulator: Simulator) -> None:
-    """For who asked for that; whoever says so has it proven, and nobody else is led to."""
+    """The options that would make a report a proof are named only if they apply."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     os.utime(report)
     read = ("--report", str(report), "--after", "1")
@@ -294,7 +294,7 @@ def test_what_a_report_has_to_be_about_is_told(ledger: Path, simulator: Simulato
 
 @pytest.mark.slow
 def test_a_report_is_kept_and_read_again(ledger: Path, simulator: Simulator) -> None:
-    """As it was downloaded, for its owner alone, and with what is to be said of it."""
+    """--save keeps the report privately, to be read again."""
     kept = ledger.with_name("kept.xml")
     done = settle(ledger, "--dry-run", "--after", "0", "--save", str(kept))
     assert f"Saved as {kept}, complete. To read it again:\n" in done.stdout
@@ -313,7 +313,7 @@ def test_a_report_is_kept_and_read_again(ledger: Path, simulator: Simulator) -> 
 def test_a_report_that_broke_off_is_kept_as_that(
     ledger: Path, simulator: Simulator, fault: ReportFault
 ) -> None:
-    """The bytes that came are kept in the file."""
+    """--save keeps what came of a broken report, and says so."""
     simulator.reports = Reports(fault=fault)
     kept = ledger.with_name("kept.xml")
     done = settle(ledger, "--after", "0", "--save", str(kept), "--json")
@@ -327,7 +327,7 @@ def test_a_report_that_broke_off_is_kept_as_that(
 
 @pytest.mark.slow
 def test_a_report_that_cannot_be_kept_is_told(ledger: Path) -> None:
-    """By the name of the file, and nothing is changed."""
+    """A --save that cannot be written is an error, and nothing changes."""
     done = settle(ledger, "--save", str(ledger.with_name("no") / "kept.xml"))
     assert (done.exit_code, "kept.xml: No such file" in done.stderr) == (Exit.USAGE, True)
     assert states(ledger)["2002"] == (MessageState.IN_DOUBT, None)
@@ -335,7 +335,7 @@ def test_a_report_that_cannot_be_kept_is_told(ledger: Path) -> None:
 
 @pytest.mark.slow
 def test_a_report_may_come_from_standard_input(ledger: Path, simulator: Simulator) -> None:
-    """From a pipe, as a file is read; it has no time of its own."""
+    """A report is read from standard input."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     word = ("--since", "2000-01-01", "--until", "2100-01-01", "--made", "2100-01-01")
     done = CliRunner().invoke(
@@ -350,7 +350,7 @@ def test_a_report_may_come_from_standard_input(ledger: Path, simulator: Simulato
 def test_where_the_api_cannot_be_reached_it_is_told(
     ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In JSON, too, and the doubts say that there was no report."""
+    """An unreachable API is reported, and doubts stay open."""
     monkeypatch.setenv("SKYCORE_BASE_URL", "http://127.0.0.1:9/")
     done = settle(ledger, "--json")
     assert "the report cannot be looked up: " in facts(done)["problem"]
@@ -361,7 +361,7 @@ def test_where_the_api_cannot_be_reached_it_is_told(
 
 
 def test_help_says_what_a_report_shows_and_the_exit_codes_in_order() -> None:
-    """The margin, who is believed, and which code is the one where several could be."""
+    """The help explains the margin, and the order of exit codes."""
     said = " ".join(CliRunner().invoke(skycore, ["settle", "--help"]).stdout.split())
     assert "has to lie 300 seconds inside that" in said
     assert "The time of the file cannot show that the report is younger" in said
@@ -382,7 +382,7 @@ DAMAGED = {
 def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
     ledger: Path, simulator: Simulator, cut: bytes, words: str
 ) -> None:
-    """And says so; nothing is taken for not sent."""
+    """A damaged report proves only what it lists."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     whole = report.read_bytes()
     report.write_bytes(whole.partition(cut)[0] if words == "breaks off" else b"Log in" + whole)
@@ -399,7 +399,7 @@ def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
 def test_a_report_that_settles_all_and_is_not_whole_is_told_of(
     ledger: Path, simulator: Simulator
 ) -> None:
-    """By the exit code, too."""
+    """A broken report is exit code 1 even without doubts left."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     settle(ledger, "--after", "0")
     report.write_bytes(report.read_bytes()[:-20])
@@ -408,7 +408,7 @@ def test_a_report_that_settles_all_and_is_not_whole_is_told_of(
 
 
 def test_who_has_the_report_of_another_account_is_led_to_it() -> None:
-    """Where nothing was found and what was accepted is not listed; and nothing was read of it."""
+    """A report that lists nothing of the ledger leads to the account."""
     missing = OpenDoubt(key="k", reason=OpenReason.WITNESS_MISSING)
     told = Settlement(open=(missing,), problems=("the report is an HTML page",))
     assert list(report_words(told, None, "promo.db")) == [
@@ -425,7 +425,7 @@ def test_who_has_the_report_of_another_account_is_led_to_it() -> None:
 
 
 def test_how_the_last_doubts_of_a_campaign_end_is_told() -> None:
-    """A message that is accepted after them shows that the report lists their time."""
+    """For doubts without a later message the advice is to send a test message."""
     last = OpenDoubt(key="k", reason=OpenReason.NO_WITNESS_AFTER)
     (words,) = report_words(Settlement(open=(last,)), None, "my promo.db")
     assert "`skycore send NUMBER TEXT --ledger 'my promo.db'`, and then settle again" in words
@@ -436,7 +436,7 @@ def test_how_the_last_doubts_of_a_campaign_end_is_told() -> None:
 def test_why_there_is_no_report_is_told(
     ledger: Path, simulator: Simulator, fault: ReportFault
 ) -> None:
-    """By the command itself: the doubt is the exit code, and the problem is in words."""
+    """A missing or broken report is reported with its problem."""
     simulator.reports = Reports(fault=fault)
     done = settle(ledger, "--after", "0")
     assert done.exit_code == Exit.IN_DOUBT
@@ -455,7 +455,7 @@ REFUSED = {
 def test_a_refusal_is_told(
     ledger: Path, simulator: Simulator, account: dict[str, Any], code: Exit, words: str
 ) -> None:
-    """With its code, and nothing is changed."""
+    """A refused look-up is reported with its code, and nothing changes."""
     simulator.account = attrs.evolve(Account(), **account)
     done = settle(ledger)
     assert (done.exit_code, words in done.stderr) == (code, True)
@@ -464,7 +464,7 @@ def test_a_refusal_is_told(
 
 @pytest.mark.slow
 def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulator) -> None:
-    """With `--wait 0`, what cannot be asked for now stays in doubt, for the next time."""
+    """With `--wait 0` a too frequent look-up leaves doubts for the next time."""
     downloaded(simulator, ledger.with_name("sent.xml"))
     simulator.account = Account(report_interval=3600)
     done = settle(ledger, "--wait", "0", "--json")
@@ -476,7 +476,7 @@ def test_who_asks_too_often_waits_or_leaves_it(ledger: Path, simulator: Simulato
 
 @pytest.mark.slow
 def test_who_has_the_wrong_report_is_told_which_to_download(ledger: Path, tmp_path: Path) -> None:
-    """That is of which time: as it would be asked for, were there nothing at hand."""
+    """A useless report leads to the period that is needed."""
     report = tmp_path / "page.html"
     report.write_text("<html></html>")
     done = settle(ledger, "--report", str(report), "--after", "60")
@@ -490,7 +490,7 @@ def test_who_has_the_wrong_report_is_told_which_to_download(ledger: Path, tmp_pa
 
 
 def test_of_many_times_the_first_are_told() -> None:
-    """Their doubts are ended by these, and the others are told then; of what is alike, none."""
+    """Of many needed periods the first few are named."""
     left = OpenDoubt(key="k", reason=OpenReason.NOT_COVERED)
     periods = [(n * 1e5, n * 1e5 + 60) for n in range(7)]
     head, *times, more = needed_words(Settlement(open=(left,)), periods)
@@ -502,7 +502,7 @@ def test_of_many_times_the_first_are_told() -> None:
 
 
 def test_who_asks_for_the_same_part_again_and_again_is_led_to_all_of_them() -> None:
-    """What was read of a time is not kept: a command that waits too little comes no further."""
+    """A command that waits too little is advised to wait longer."""
     left = OpenDoubt(key="k", reason=OpenReason.ASKED_TOO_OFTEN)
     (words,) = report_words(Settlement(open=(left,)), None, "promo.db")
     assert "`--wait 7200`" in words
@@ -511,7 +511,7 @@ def test_who_asks_for_the_same_part_again_and_again_is_led_to_all_of_them() -> N
 
 @pytest.mark.slow
 def test_who_waits_to_ask_again_is_told(ledger: Path, simulator: Simulator) -> None:
-    """It takes minutes, in which a command that says nothing seems to hang; Ctrl-C ends it."""
+    """A wait for the next look-up is announced, and Ctrl-C ends it."""
     downloaded(simulator, ledger.with_name("sent.xml"))
     simulator.account = Account(report_interval=300)
     with program("settle", str(ledger)) as process:
@@ -536,7 +536,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
 def test_what_makes_no_sense_is_refused(ledger: Path, arguments: list[str], words: str) -> None:
-    """In one line, before anything is asked or opened."""
+    """Contradictory arguments are a one-line error."""
     given = [argument.format(ledger) for argument in arguments]
     done = CliRunner().invoke(skycore, ["settle", *given])
     assert done.exit_code == Exit.USAGE
@@ -544,7 +544,7 @@ def test_what_makes_no_sense_is_refused(ledger: Path, arguments: list[str], word
 
 
 def test_without_a_key_nothing_is_asked(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said how to give one; a report at hand needs none."""
+    """Without an API key the error says how to give one."""
     monkeypatch.delenv("SKYCORE_API_KEY")
     done = settle(ledger)
     assert (done.exit_code, "SKYCORE_API_KEY" in done.stderr) == (Exit.USAGE, True)

@@ -1,4 +1,4 @@
-"""`skycore simulate`: a pretend Skycore as a program, from its first line to its end."""
+"""`skycore simulate`: the simulator as a program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.fault_server import client_context
 
 
 def send(url: str, to: str) -> bytes:
-    """Ask for one message, and return the answer."""
+    """Request one message, and return the answer."""
     body = requests.post_body(SMS(to=to, text="Hello", from_=SHORT_CODE), api_key=API_KEY)
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     return httpx.post(
@@ -34,13 +34,13 @@ def send(url: str, to: str) -> bytes:
 
 
 def simulate(*arguments: str) -> Result:
-    """Run the command here, for mistakes that end it."""
+    """Run the command in this process, for mistakes that end it."""
     return CliRunner().invoke(skycore, ["simulate", *arguments])
 
 
 @pytest.mark.slow
 def test_the_simulator_answers_until_it_is_told_to_end() -> None:
-    """Its first line says where it is, each message is a line, and SIGTERM ends it with 0."""
+    """The first line has the URL, each message is a line, and SIGTERM ends with 0."""
     arguments = ["--json", "--rate", "1"]
     with program("simulate", "--port", "0", *arguments) as process:
         listening = told(process)
@@ -61,7 +61,7 @@ def test_the_simulator_answers_until_it_is_told_to_end() -> None:
 
 @pytest.mark.slow
 def test_people_are_told_how_to_point_a_client_at_it() -> None:
-    """What is printed first can be pasted; then each message has its line."""
+    """The first lines can be pasted into a shell."""
     with program("simulate", "--port", "0") as process:
         assert process.stdout is not None
         introduction = [process.stdout.readline() for _ in range(14)]
@@ -86,7 +86,7 @@ def test_people_are_told_how_to_point_a_client_at_it() -> None:
 
 @pytest.mark.slow
 def test_numbers_are_shown_where_they_are_asked_for() -> None:
-    """As whoever looks for one message among many needs."""
+    """--show-numbers shows numbers."""
     with program("simulate", "--port", "0", "--json", "--show-numbers") as process:
         send(told(process)["url"], "15551234888")
         assert told(process)["to"] == "15551234888"
@@ -95,7 +95,7 @@ def test_numbers_are_shown_where_they_are_asked_for() -> None:
 
 
 def test_help_has_the_numbers_that_it_misbehaves_for() -> None:
-    """Each with its behaviour; the numbers that are refused are described by their rule."""
+    """The help lists each number that misbehaves."""
     said = simulate("--help").stdout
     for digits, behaviour in BY_LAST_DIGITS.items():
         if not digits.startswith("0"):
@@ -106,7 +106,7 @@ def test_help_has_the_numbers_that_it_misbehaves_for() -> None:
 
 @pytest.mark.slow
 def test_without_faults_every_number_is_delivered() -> None:
-    """A file of all numbers can be tried: no last four digits halt it, or are said to."""
+    """--no-faults delivers to every number."""
     with program("simulate", "--port", "0", "--no-faults") as process:
         assert process.stdout is not None
         introduction = "".join(process.stdout.readline() for _ in range(12))
@@ -135,7 +135,7 @@ def test_without_faults_every_number_is_delivered() -> None:
 def test_options_set_the_simulator(
     options: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is asked for is what the simulator is made with."""
+    """Options are passed to the simulator."""
     made: dict[str, Any] = {}
 
     class Noted(Simulator):
@@ -154,7 +154,7 @@ def test_options_set_the_simulator(
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_each_message_is_told_once(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it polls, and whether or not something came meanwhile."""
+    """Each message is printed once."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -184,7 +184,7 @@ def test_each_message_is_told_once(as_json: bool, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_settings_that_cannot_work(options: list[str], words: str) -> None:
-    """They are wrong usage, in words."""
+    """Settings that cannot work are refused."""
     done = simulate("--port", "0", *options)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
     assert words in done.stderr
@@ -195,7 +195,7 @@ def test_settings_that_cannot_work(options: list[str], words: str) -> None:
 
 @pytest.mark.parametrize("form", ["notification", "postback"])
 def test_a_sample_is_posted(form: str) -> None:
-    """To whatever takes postbacks; what was posted and how it was answered is shown."""
+    """--postback posts a sample, and shows it with its answer."""
     seen: list[Notification] = []
     with ServerThread(PostbackReceiver(on_notification=seen.append)) as server:
         url = f"{server.url}/postback"
@@ -214,7 +214,7 @@ def test_a_sample_is_posted(form: str) -> None:
 
 
 def test_a_sample_that_is_not_taken_is_told() -> None:
-    """With what Skycore would do then, and nothing of the secret in the URL."""
+    """A sample that is refused is reported, without the URL's secret."""
     with ServerThread(PostbackReceiver(on_notification=print, secret="right")) as server:
         done = simulate("--postback", "sent", "--to", f"{server.url}/postback/wr0ng")
     assert done.exit_code == Exit.NOT_ALL_WELL
@@ -235,7 +235,7 @@ def test_a_sample_that_is_not_taken_is_told() -> None:
     ],
 )
 def test_where_nobody_takes_a_sample_is_told(url: str, said: str, code: Exit) -> None:
-    """In one line, without what the URL may have in it."""
+    """A sample that nobody answers is a one-line error without secrets."""
     done = simulate("--postback", "sent", "--to", url)
     assert (done.exit_code, done.stdout) == (code, "")
     assert said in done.stderr
@@ -252,14 +252,14 @@ def test_where_nobody_takes_a_sample_is_told(url: str, said: str, code: Exit) ->
     ],
 )
 def test_a_sample_has_a_kind_and_a_place(options: list[str], said: str) -> None:
-    """An unknown kind is refused with the list of them."""
+    """--postback and --to need each other, and a known kind."""
     done = simulate(*options)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
     assert said in done.stderr
 
 
 def test_a_port_in_use_is_told() -> None:
-    """Another can be chosen, and the message says how."""
+    """A port in use is an error with advice."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = simulate("--port", str(port))
@@ -269,7 +269,7 @@ def test_a_port_in_use_is_told() -> None:
 
 
 def test_signals_are_given_back() -> None:
-    """After a command, Ctrl-C is what it was before."""
+    """Signal handlers are restored after a command."""
     before = signal.getsignal(signal.SIGINT)
     with UntilSignal() as ending:
         signal.raise_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`skycore status`: what it tells of a ledger, to people and to programs."""
+"""`skycore status`: what it shows of a ledger, to people and programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOTIFICATION = """<NOTIFICATION ID="{id}" CREATED="2026-11-22 10:00:0{id}+00:00"
 
 
 def notification(id_: int, to: str, tracking_id: str, carrier: str = "") -> Notification:
-    """Make a sent notification, or the receipt with that status of the carrier's."""
+    """Make a sent notification, or a receipt with that carrier status."""
     status = f'<STATUS PROTOCOL="2" STATUS="{carrier}"/>' if carrier else ""
     if carrier:
         status += f"<STATUSDETAILS>number is not a subscriber: {to[1:]}</STATUSDETAILS>"
@@ -59,7 +59,7 @@ SENT = [
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make a ledger with a message that failed, and one in most other states."""
+    """Make a ledger with a failed message, and one in most other states."""
     path = tmp_path_factory.mktemp("ledger") / "promo.db"
 
     async def fill() -> None:
@@ -87,18 +87,18 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def status(*arguments: object) -> Result:
-    """Ask a ledger."""
+    """Run `status` on a ledger."""
     return CliRunner().invoke(skycore, ["status", *map(str, arguments)])
 
 
 def answer(*arguments: object) -> Any:
-    """Return what a program is answered: its one line."""
+    """Return the one line of JSON."""
     (line,) = status(*arguments, "--json").stdout.splitlines()
     return json.loads(line)
 
 
 def test_the_summary_counts_what_there_is(ledger: Path) -> None:
-    """States, refusals with their meaning, failures, and what else there is."""
+    """The summary shows states, refusals with meaning, failures and other counts."""
     done = status(ledger)
     assert (done.exit_code, done.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -118,7 +118,7 @@ def test_the_summary_counts_what_there_is(ledger: Path) -> None:
 
 
 def test_the_summary_for_programs(ledger: Path) -> None:
-    """`--json` is one object, with every state, in their order."""
+    """--json gives one object with every state, in order."""
     told = answer(ledger)
     assert list(told["states"]) == list(STATES)
     assert told.pop("states")["failed"] == 1
@@ -135,13 +135,13 @@ def test_the_summary_for_programs(ledger: Path) -> None:
 
 
 def test_the_states_are_those_of_a_ledger() -> None:
-    """What --state takes is what a ledger has."""
+    """--state takes exactly the ledger's states."""
     assert list(STATES) == list(MessageState)
 
 
 @pytest.mark.parametrize("name", [("--key", "order-1"), ("--tracking-id", "T1")])
 def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
-    """What is known of it, and its events in order of time."""
+    """One message is shown with its facts and its events in order."""
     done = status(ledger, *name)
     assert done.exit_code == 0
     facts, _, events = done.stdout.partition("\n\n")
@@ -164,7 +164,7 @@ def test_the_story_of_one_message(ledger: Path, name: tuple[str, str]) -> None:
 
 
 def test_a_story_has_the_tags(tmp_path: Path) -> None:
-    """With the campaign, and how many segments the text takes, where these are known."""
+    """One message is shown with campaign, segments and tags."""
     place = tmp_path / "tagged.db"
 
     async def keep() -> None:
@@ -179,12 +179,12 @@ def test_a_story_has_the_tags(tmp_path: Path) -> None:
 
 
 def test_a_story_without_events_says_so(ledger: Path) -> None:
-    """A message that no notification came for is not shown with an empty table."""
+    """A message without notifications is shown as that."""
     assert "No notification came for it." in status(ledger, "--key", "order-2").stdout
 
 
 def test_a_story_for_programs_has_no_number(ledger: Path) -> None:
-    """`--json` is one object with the events; the number is masked in all of it."""
+    """--json masks the number everywhere."""
     told = answer(ledger, "--key", "order-1")
     assert [event["kind"] for event in told["events"]] == ["sent", "receipt"]
     assert told["events"][1]["reason"] == "recipient"
@@ -193,14 +193,14 @@ def test_a_story_for_programs_has_no_number(ledger: Path) -> None:
 
 
 def test_numbers_are_shown_where_they_are_asked_for(ledger: Path) -> None:
-    """With --show-numbers, nothing is masked and the events are whole."""
+    """--show-numbers masks nothing."""
     told = answer(ledger, "--key", "order-1", "--show-numbers")
     assert told["to"] == told["events"][0]["to"] == f"{NUMBER}0001"
     assert told["events"][0]["raw"]["ORIGIN"] == "SMS_MT"
 
 
 def test_a_list_has_the_messages_of_a_state(ledger: Path) -> None:
-    """One line for each message: its number, its key, and why."""
+    """--state lists messages with number, key and reason."""
     done = status(ledger, "--state", "rejected")
     assert " ".join(done.stdout.split()) == (
         "*******0003 - row *******0003 E110 bad number *******0003"
@@ -210,14 +210,14 @@ def test_a_list_has_the_messages_of_a_state(ledger: Path) -> None:
 
 
 def test_a_list_for_programs(ledger: Path) -> None:
-    """`--json` is a line for each message."""
+    """--state with --json gives a line for each message."""
     told = answer(ledger, "--state", "rejected", "--show-numbers")
     assert (told["key"], told["code"], told["events"]) == (f"row {NUMBER}0003", "E110", 0)
     assert NUMBER not in json.dumps(answer(ledger, "--state", "rejected"))
 
 
 def test_a_line_for_programs_is_as_json_writes_it() -> None:
-    """Whatever a key or an answer holds, a line is what `json.dumps` makes of its values."""
+    """A JSON line equals `json.dumps` of its values."""
     odd: dict[str, Any] = {
         "key": 'é "100%s"\n\\',
         "info": None,
@@ -230,7 +230,7 @@ def test_a_line_for_programs_is_as_json_writes_it() -> None:
 
 @pytest.mark.parametrize("name", ["--key", "--tracking-id"])
 def test_a_message_that_is_not_there(ledger: Path, name: str) -> None:
-    """It is exit code 1, in words, and no answer."""
+    """An unknown message is exit code 1 with a reason."""
     done = status(ledger, name, "nope")
     assert (done.exit_code, done.stdout) == (Exit.NOT_ALL_WELL, "")
     assert "has no message with the" in done.stderr
@@ -238,12 +238,12 @@ def test_a_message_that_is_not_there(ledger: Path, name: str) -> None:
 
 
 def test_one_question_at_a_time(ledger: Path) -> None:
-    """A key and a state together are wrong usage."""
+    """--key and --state together are refused."""
     assert status(ledger, "--key", "a", "--state", "sent").exit_code == Exit.USAGE
 
 
 def test_a_doubt_from_a_crash_says_where_it_comes_from(tmp_path: Path) -> None:
-    """A message whose program ended while it was being sent is in doubt for that reason."""
+    """A doubt of a crashed program says so."""
     path = tmp_path / "promo.db"
 
     async def begin() -> None:
@@ -264,7 +264,7 @@ def test_a_doubt_from_a_crash_says_where_it_comes_from(tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    """A misspelt name leaves nothing behind."""
+    """A missing ledger is an error and is not made."""
     done = status(tmp_path / "promo.db")
     assert done.exit_code == Exit.USAGE
     assert f"skycore: {tmp_path / 'promo.db'}: there is no such file; name the" in done.stderr
@@ -272,7 +272,7 @@ def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
-    """What is there, and is no file, is called so."""
+    """A directory is refused."""
     done = status(tmp_path)
     assert done.exit_code == Exit.USAGE
     assert done.stderr == f"skycore: {tmp_path} is no file, and no ledger\n"
@@ -280,7 +280,7 @@ def test_a_directory_is_no_ledger(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"to;name\n15551234888;Jerry\n" * 50])
 def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
-    """Neither an empty file nor another is made a ledger."""
+    """A file that is no ledger is refused and unchanged."""
     file = tmp_path / "recipients.csv"
     file.write_bytes(content)
     done = status(file)
@@ -292,7 +292,7 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path, content: byte
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
-    """Beside `listen` the counts are told, and `listen` goes on to its end."""
+    """A ledger in use is shown, and its owner goes on."""
     path = tmp_path / "promo.db"
     with program("listen", "--ledger", str(path), "--port", "0", "--json") as listening:
         url = told(listening)["url"]
@@ -312,7 +312,7 @@ def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_ledger_in_use_that_is_none_is_told_plainly(tmp_path: Path) -> None:
-    """While another process has it, what is wrong with it is one line, and exit code 2."""
+    """A busy file that is no ledger is a one-line error."""
     path = tmp_path / "promo.db"
     path.write_text("name;number\n" * 100)
     with closing(sqlite3.connect(f"{path}-lock", isolation_level=None)) as other:

@@ -1,4 +1,4 @@
-"""`skycore segments` and `skycore parse`: what a text costs, and what a postback says."""
+"""`skycore segments` and `skycore parse`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ BUNDLE = """<POSTBACK>
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
-    """Run a command over what stands in standard input."""
+    """Run a command with this standard input."""
     return CliRunner().invoke(skycore, arguments, input=stdin)
 
 
 def answer(*arguments: str, stdin: str | bytes | None = None) -> Any:
-    """Return what a command answers a program."""
+    """Return a command's JSON answer."""
     done = run(*arguments, "--json", stdin=stdin)
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)
@@ -49,14 +49,14 @@ def answer(*arguments: str, stdin: str | bytes | None = None) -> Any:
 
 
 def test_a_plain_text_is_one_segment() -> None:
-    """A text in the alphabet says its count, its encoding and what is left."""
+    """`segments` prints count, encoding and characters left."""
     assert run("segments", "Hello").stdout == (
         "segments         1\nencoding         GSM 03.38\ncharacters left  155\n"
     )
 
 
 def test_what_forces_ucs2_is_listed_by_character() -> None:
-    """Each character that the alphabet lacks has one row: its name, and where it stands."""
+    """Each character outside GSM 03.38 has one row with name and positions."""
     done = run("segments", "Ça ☎ coûte ☎")
     assert "UCS-2" in done.stdout
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
@@ -66,12 +66,12 @@ def test_what_forces_ucs2_is_listed_by_character() -> None:
 
 
 def test_many_positions_are_counted() -> None:
-    """A character that stands everywhere does not fill the screen."""
+    """Many positions of one character are cut and counted."""
     assert "0, 1, 2, 3, 4, 5, 6, 7 and 92 more" in run("segments", "ж" * 100).stdout
 
 
 def test_programs_get_segments_as_one_object() -> None:
-    """`--json` is one object, with every position."""
+    """--json gives one object with every position."""
     assert answer("segments", "a☎") == {
         "segments": 1,
         "encoding": "UCS-2",
@@ -86,12 +86,12 @@ def test_programs_get_segments_as_one_object() -> None:
 def test_standard_input_is_read_without_its_last_line_break(
     arguments: list[str], end: str
 ) -> None:
-    """`echo Hello | skycore segments` counts what was meant, and other line breaks."""
+    """Standard input is read without its last line break."""
     assert answer("segments", *arguments, stdin=f" one\ntwo {end}".encode())["units"] == 9
 
 
 def test_standard_input_that_is_no_text() -> None:
-    """What is not UTF-8 is refused, with the place."""
+    """Input that is no UTF-8 is refused with the position."""
     done = run("segments", "-", stdin=b"caf\xe9")
     assert done.exit_code == Exit.USAGE
     assert "no UTF-8" in done.stderr
@@ -99,7 +99,7 @@ def test_standard_input_that_is_no_text() -> None:
 
 
 def test_an_argument_that_is_no_text() -> None:
-    """Bytes of an argument that are no text are counted as what they are, and shown."""
+    """Bytes of an argument that are no text are counted and shown as surrogates."""
     done = run("segments", "a\udcff")
     assert done.exit_code == 0
     assert "lone surrogate" in done.stdout
@@ -107,7 +107,7 @@ def test_an_argument_that_is_no_text() -> None:
 
 @pytest.mark.parametrize("command", ["segments", "parse"])
 def test_a_terminal_is_told_what_is_missing(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an argument on a terminal, a command does not wait in silence."""
+    """Without an argument on a terminal a command is a usage error."""
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
     done = run(command)
     assert done.exit_code == Exit.USAGE
@@ -118,7 +118,7 @@ def test_a_terminal_is_told_what_is_missing(command: str, monkeypatch: pytest.Mo
 
 
 def test_a_bundle_is_a_table() -> None:
-    """Each notification has a row that says its kind, its number and what it tells."""
+    """`parse` prints a row for each notification."""
     lines = [line.split() for line in run("parse", "-", stdin=BUNDLE).stdout.splitlines()]
     assert lines[0] == ["kind", "tracking", "id", "number", "state", "details", "time"]
     assert lines[2] == ["sent", "SMS_12345", "15551234888", "sent", "2026-11-22", "10:00:00"]
@@ -129,7 +129,7 @@ def test_a_bundle_is_a_table() -> None:
 
 
 def test_a_pipe_gets_whole_lines(tmp_path: Path) -> None:
-    """Where nobody looks, a row is a line: nothing is folded, cut or padded."""
+    """Piped, each row is one whole line."""
     file = tmp_path / "postback.xml"
     file.write_text(BUNDLE.replace("Promo", "A campaign with a title " * 8))
     printed = run("parse", str(file)).stdout
@@ -152,7 +152,7 @@ def on_terminal(
     ("width", "first"), [(140, "kind          tracking id"), (40, "kind sent")]
 )
 def test_a_terminal_too_narrow_gets_blocks(width: int, first: str) -> None:
-    """A row whose words do not fit is a block of lines, one for each thing it says."""
+    """On a narrow terminal a row is a block of lines."""
     rows = [row_of(one) for one in parse_postback(BUNDLE)]
     lines = on_terminal(width, type(rows[0]).headings(), [row.cells() for row in rows])
     assert lines[0].startswith(first)
@@ -162,7 +162,7 @@ def test_a_terminal_too_narrow_gets_blocks(width: int, first: str) -> None:
 
 @pytest.mark.parametrize("width", [80, 60])
 def test_a_table_stays_one_and_breaks_no_word(width: int) -> None:
-    """Cells are wrapped between words, the widest first, and the others stay as they are."""
+    """Cells are wrapped between words, the widest first."""
     reason = "recipient: the number is not one of a subscriber, and was given back long ago"
     row = ("receipt", "*******4888", "failed", reason, "2026-11-22 10:00:00Z")
     lines = on_terminal(width, ("kind", "number", "state", "reason", "time"), [row])
@@ -173,7 +173,7 @@ def test_a_table_stays_one_and_breaks_no_word(width: int) -> None:
 
 
 def test_a_narrow_table_leaves_out_what_can_be_spared() -> None:
-    """Columns go in the order in which they can be done without, and no more than have to."""
+    """A narrow table leaves out its least important columns."""
     headings = ("to", "tracking id", "answer")
     rows = [("15551234888", "U01TXzYxNzY0NTA2MDAwMDAw", "0.07 s")]
 
@@ -187,7 +187,7 @@ def test_a_narrow_table_leaves_out_what_can_be_spared() -> None:
 
 
 def test_times_are_in_one_zone() -> None:
-    """Whatever zone a time came in, people read it in UTC; one of no known zone says so."""
+    """Times are shown in UTC, and naive ones as such."""
     east = datetime(2026, 11, 22, 1, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     assert time_of(east) == "2026-11-21 20:00:00Z"
     assert time_of(east.astimezone(UTC)) == "2026-11-21 20:00:00Z"
@@ -196,7 +196,7 @@ def test_times_are_in_one_zone() -> None:
 
 
 def test_programs_get_a_line_for_each_notification() -> None:
-    """`--json` is a line for each notification, whole."""
+    """`parse --json` gives a line for each notification."""
     done = run("parse", "--json", stdin=BUNDLE)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = ["sent", "receipt", "inbound", "subscription", "unknown"]
@@ -207,7 +207,7 @@ def test_programs_get_a_line_for_each_notification() -> None:
 
 
 def test_what_cannot_be_read_of_a_postback_says_why() -> None:
-    """It has a row of its own, in which the reason stands."""
+    """An unreadable part has a row with its reason."""
     broken = "<POSTBACK><NOTIFICATION><TEXT>a <b></TEXT></NOTIFICATION></POSTBACK>"
     (row,) = run("parse", stdin=broken).stdout.splitlines()[2:]
     assert row.startswith("unreadable")
@@ -220,7 +220,7 @@ def test_what_cannot_be_read_of_a_postback_says_why() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"<RESPONSE/>", b"<" * (2 * 1024 * 1024)])
 def test_what_is_no_postback_is_refused_with_a_reason(body: bytes) -> None:
-    """A body that is none is one line on standard error."""
+    """A body that is no postback is a one-line error."""
     done = run("parse", stdin=body)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
     assert done.stderr.startswith("skycore: this body is no postback: ")
@@ -228,12 +228,12 @@ def test_what_is_no_postback_is_refused_with_a_reason(body: bytes) -> None:
 
 
 def test_what_moves_the_cursor_is_not_shown() -> None:
-    """Nobody who can post to us can write on the terminal."""
+    """Control characters of a postback are replaced."""
     assert printable("a\x1b[31m\nb\u202e ☎") == "a\ufffd[31m b\ufffd ☎"
 
 
 def test_times_are_in_utc_to_the_end_of_all_time() -> None:
-    """For people and for programs; one that no calendar has in UTC is shown as it came."""
+    """A time that cannot be converted to UTC is shown as it came."""
     zone = timezone(timedelta(hours=-5))
     noon, last = datetime(2026, 11, 29, 12, tzinfo=zone), datetime(9999, 12, 31, 23, tzinfo=zone)
     naive = noon.replace(tzinfo=None)
