@@ -38,6 +38,15 @@ ORDER BY id
 """
 
 
+def resume_command(campaign: str) -> str:
+    """Return what to type to resume a campaign, whatever its name.
+
+    A name that looks like a DSN or an option is read as a name after a DSN and `--`.
+    """
+    end_of_options = ["--"] if campaign.startswith("-") else []
+    return shlex.join(["skycore", "cluster", "resume", "DSN", *end_of_options, campaign])
+
+
 @attrs.frozen(kw_only=True)
 class Wait:
     """What a campaign waits for, and until when: its start, or the `hours` of `count` messages."""
@@ -76,8 +85,7 @@ class StoppedCampaign:
         said += f" ({self.reason})" if self.reason else ""
         if not is_to_resume(self.reason):
             return said
-        resume = shlex.join(["skycore", "cluster", "resume", self.campaign])
-        return f"{said}; the rest waits for `{resume}`"
+        return f"{said}; the rest waits for `{resume_command(self.campaign)}`"
 
 
 def waits(connection: Connection, *, told: Collection[str] = ()) -> list[Wait | StoppedCampaign]:

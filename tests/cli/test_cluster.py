@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.postgres import Server, shared
 from skycore_async import PostgresLedger, SQLiteLedger, share_opt_outs
+from skycore_async.campaigns.announced_waits import resume_command
 from skycore_async.cli.app import skycore
 from skycore_async.cli.bulk.earlier_campaigns import opened
 from skycore_async.cli.ui.ledger_target import ledger_target
@@ -646,6 +648,20 @@ def test_a_refused_account_is_told_by_worker_and_status(
     told = run("status", dsn).stdout
     assert "promo is halted: the account was refused: E713" in told
     assert "skycore cluster resume DSN promo" in told
+
+
+@pytest.mark.parametrize(
+    "name", ["the promo", "-promo", "a=b", "20% @ shop: now", "x://y", "it's"]
+)
+def test_the_command_that_resumes_a_campaign_works_for_any_name(dsn: str, name: str) -> None:
+    """What a worker says to type resumes a campaign, whatever its name."""
+    typed = [dsn if word == "DSN" else word for word in shlex.split(resume_command(name))]
+    assert typed[0] == "skycore"
+    assert f"there is no campaign {name!r}" in run(*typed[1:]).stderr
+    assert run("cluster", "pause", "a=b", SKYCORE_DSN=dsn).stderr == (
+        "skycore: name CAMPAIGN, after the DSN if SKYCORE_DSN is not set, or if the name has = or"
+        " :// in it as a DSN has\n"
+    )
 
 
 @pytest.mark.parametrize(

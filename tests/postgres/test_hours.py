@@ -326,10 +326,10 @@ def test_campaigns_that_somebody_stopped_are_waited_for(connection: Connection) 
         load(connection, name, to_("212"))
     change(connection, "pause", "promo")
     halt(connection, "the notice", "E713")
-    paused = "campaign promo: paused; the rest waits for `skycore cluster resume promo`"
+    paused = "campaign promo: paused; the rest waits for `skycore cluster resume DSN promo`"
     halted = (
         "campaign the notice: halted (E713); the rest waits for"
-        " `skycore cluster resume 'the notice'`"
+        " `skycore cluster resume DSN 'the notice'`"
     )
     assert [wait.words for wait in waits(connection)] == [paused, halted]
     assert [wait.words for wait in waits(connection, told={"the notice", "promo"})] == [paused]
@@ -356,5 +356,5 @@ async def test_a_worker_that_ends_says_what_it_leaves(connection: Connection, ds
     worker = await work(dsn, NOWHERE, transport=stub, announce=lines.append)
     assert sorted(lines) == [
         f"campaign notice is halted: {worker.counters.halted['notice']}",
-        "campaign promo: paused; the rest waits for `skycore cluster resume promo`",
+        "campaign promo: paused; the rest waits for `skycore cluster resume DSN promo`",
     ]

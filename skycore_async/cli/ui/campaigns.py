@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...campaigns.announced_waits import resume_command
 from ...campaigns.progress import CampaignProgress
 from ...ledger.postgres.session import is_to_resume
 from ...sending.hours import hours_in_words
@@ -24,7 +25,7 @@ def show_campaigns(campaigns: Sequence[CampaignProgress]) -> None:
         if one.reason:
             say(f"\n{printable(one.name)} is {one.state}: {printable(one.reason)}")
         if one.reason and is_to_resume(one.reason):
-            say(f"  once that is mended: skycore cluster resume DSN {printable(one.name)}")
+            say(f"  once that is mended: {printable(resume_command(one.name))}")
         if one.state == "scheduled":
             say(f"\n{printable(one.name)} starts at {time_of(one.starts_at)}")
         if one.put_off:

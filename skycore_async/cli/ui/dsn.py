@@ -88,5 +88,8 @@ def dsn_and_names(arguments: Sequence[Secret], *, names: str) -> tuple[Secret, l
     given = arguments[0] if arguments and is_dsn(arguments[0].reveal()) else None
     rest = list(arguments[1:] if given else arguments)
     if len(rest) != len(names.split()):
-        fail(f"name {names}, after the DSN if {ENVIRONMENT} is not set")
+        fail(
+            f"name {names}, after the DSN if {ENVIRONMENT} is not set, or if the name has = or ://"
+            " in it as a DSN has"
+        )
     return dsn_of(given), [name.reveal() for name in rest]
