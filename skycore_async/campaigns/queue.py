@@ -29,6 +29,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import blake2b
 from typing import Any, Final, Protocol, Self
 
+import anyio.to_thread
 import attrs
 
 from ..errors import ConfigurationError, LedgerError
@@ -167,6 +168,7 @@ class Procrastinate:
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
         self._name = database.name
         self._connector = PsycopgConnector(
             conninfo=database.conninfo,
@@ -183,9 +185,18 @@ class Procrastinate:
         self._worker: int | None = None
 
     async def __aenter__(self) -> Self:
-        async with self._guarded():
-            await self._connector.open_async()
+        try:
+            async with self._guarded():
+                await self._connector.open_async()
+        except QueueError:
+            # The pool says only that it got no connection; another one says why.
+            await anyio.to_thread.run_sync(self._check_reachable)
+            raise
         return self
+
+    def _check_reachable(self) -> None:
+        """Raise LedgerError, with the reason, if the database gives no further connection."""
+        self._database.open_beside().close()
 
     async def __aexit__(self, *_error: object) -> None:
         with suppress(LedgerError, ConfigurationError):

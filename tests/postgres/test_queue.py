@@ -13,7 +13,9 @@ from typing import Any, LiteralString
 import anyio
 import psycopg
 import pytest
+from procrastinate.exceptions import ConnectorException
 from psycopg.conninfo import make_conninfo
+from psycopg_pool import PoolTimeout
 
 from benchmarks.postgres import Server
 from skycore_async.campaigns import queue
@@ -340,3 +342,23 @@ async def test_the_queue_discards_what_others_left(queued: Database, dsn: str, l
         async with Procrastinate(Database(through)) as hands_out:
             await hands_out.tend(60)
             assert await hands_out.fetch() == Ticket(chunk=None)
+
+
+@pytest.mark.anyio
+async def test_a_queue_that_gets_no_connection_says_why(
+    queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that gets no connection raises the server's reason, as that there are too many."""
+    connection.execute("CREATE ROLE clerk LOGIN CONNECTION LIMIT 0")
+    hands_out = Procrastinate(Database(queued.conninfo + " user=clerk"))
+
+    async def open_in_vain() -> None:
+        raise ConnectorException from PoolTimeout("pool initialization incomplete after 30.0 sec")
+
+    monkeypatch.setattr(hands_out._connector, "open_async", open_in_vain)
+    try:
+        with pytest.raises(LedgerError, match='too many connections for role "clerk"'):
+            async with hands_out:
+                pass
+    finally:
+        connection.execute("DROP ROLE clerk")
