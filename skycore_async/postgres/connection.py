@@ -296,7 +296,8 @@ def describe_error(error: Exception) -> str:
 
 _ANOTHER: Final = (
     "this server takes no writes, as a standby does not: name the one that does, or add"
-    " target_session_attrs=read-write to a DSN that names several"
+    " target_session_attrs=read-write to a DSN that names several. If it is no standby,"
+    " default_transaction_read_only is on for it, for this database or for this user"
 )
 IS_READ_ONLY: Final = "SHOW transaction_read_only"
 

@@ -1715,9 +1715,10 @@ async def test_ids_that_are_behind_their_table_are_told_in_words(opened: Open, s
 
 
 async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn: str) -> None:
-    """A read-only server is refused with advice on `target_session_attrs`."""
+    """A read-only server is refused with advice on the DSN, and on the setting that does so."""
     ledger = PostgresLedger(f"{dsn}&options=-c%20default_transaction_read_only%3Don")
-    with pytest.raises(LedgerError, match=r"this server takes no writes.*target_session_attrs"):
+    said = r"takes no writes.*target_session_attrs.*default_transaction_read_only is on"
+    with pytest.raises(LedgerError, match=said):
         await ledger.open()
 
 
