@@ -45,6 +45,7 @@ from .outage import LIMIT, DoubtReport
 from .replace_content import ChangedContent
 
 CHUNK: Final = 500  # messages
+_LONGEST_NAME: Final = 600  # characters, for which an index always has room
 
 _LOADING: Final = 0x534C  # two that load one campaign do it one after the other
 
@@ -166,6 +167,11 @@ def _opened(connection: Connection, name: str) -> tuple[int, int]:
     """Return a campaign's id, and the number of its last chunk."""
     if not name.strip():
         raise CampaignError("a campaign needs a name: give one with --campaign")
+    if len(name) > _LONGEST_NAME:
+        raise CampaignError(
+            f"the campaign's name has {len(name):,} characters, and may have {_LONGEST_NAME}: give"
+            " a shorter one with --campaign"
+        )
     connection.execute(
         "INSERT INTO skycore.campaigns (name, state) VALUES (%s, 'running')"
         " ON CONFLICT (name) DO NOTHING",

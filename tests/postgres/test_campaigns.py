@@ -209,6 +209,7 @@ def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
     ("name", "messages", "said"),
     [
         (" ", [], "needs a name"),
+        ("x" * 3000, [], "has 3,000 characters, and may have 600: give a shorter one"),
         ("promo", [SMS(to="15551234888", text="Hello")], "it has no key"),
     ],
 )
