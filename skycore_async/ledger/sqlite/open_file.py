@@ -231,7 +231,7 @@ class OpenFile:
     def _commit(self, group: Sequence[PendingCommand], *, is_mended: bool = False) -> set[str]:
         execute, log = self._connection.execute, self._log
         try:
-            log.outside.check_places()
+            log.outside.check()
             if not log.is_marked and not _asks_only(group):
                 log.begin()
             execute("BEGIN IMMEDIATE")

@@ -2,7 +2,8 @@
 
 Strategy: the files are recognized by their paths, devices and inodes, and by the headers that they
 had when this process last wrote them.  Another program may checkpoint the log; then the file has a
-header that the log gave it.  Any other header says that the file was written over.
+header that the log gave it.  Any other header says that the file was written over.  A copy of file
+and log that was made since the log began has the same headers; the last frame is not in it.
 
 Rules:
 
@@ -27,7 +28,7 @@ from ...errors import LedgerError
 from ..reader import Unreadable
 from .file_lock import journal_of
 from .generations import TAIL, FileState, is_header, needed_log
-from .wal_format import FILE_HEADER, HEADER, file_headers
+from .wal_format import FILE_HEADER, HEADER, INDEX_HEADERS, file_headers, last_frame
 
 _TABLES: Final = 40  # the offset, in a header, of the version of the tables' definitions
 
@@ -53,15 +54,36 @@ def needed_by(file: IO[bytes]) -> int | bytes | None:
     )
 
 
+def unreadable(name: str, error: sqlite3.Error | OSError) -> LedgerError:
+    """Return what to raise where the files of a ledger cannot be read."""
+    return LedgerError(
+        f"{name} could not be read: {error}. What it holds already is safe; it goes on when its"
+        " disk can be read"
+    )
+
+
 class OutsideChanges:
-    """Watches the `file` at `path` and its `log`, both of which `connection` writes to."""
+    """Watches the `file` at `path` and its `log`, both of which `connection` writes to.
+
+    `index` is that of the log; None if SQLite needs none, and then the last frame is not known.
+    """
 
     def __init__(
-        self, connection: Any, path: Path, file: IO[bytes], log: IO[bytes], name: str
+        self,
+        connection: Any,
+        path: Path,
+        *,
+        file: IO[bytes],
+        log: IO[bytes],
+        index: IO[bytes] | None,
+        name: str,
     ) -> None:
         self._execute = connection.execute
         self._file = file
         self._log = log
+        self._index = index
+        self._index_headers = b""
+        self._last_frame: tuple[int, bytes] | None = None  # by these headers
         self._name = name
         self._places: dict[str, tuple[int, int]] = {}  # of files: their devices and inodes
         for place, opened in ((path, file), (journal_of(path), log)):
@@ -86,19 +108,34 @@ class OutsideChanges:
 
     def _note_headers(self) -> tuple[bytes, bytes]:
         headers, self._tables = self._read_headers(), self._version_of_tables()
+        if self._index is not None:
+            self._index_headers = read(self._index.fileno(), INDEX_HEADERS, 0)
+            self._last_frame = last_frame(self._index_headers)
         self._headers = headers
         return headers
 
     def check(self) -> tuple[bytes, bytes]:
         """Return the headers of the file and of its log, as they are now.
 
-        Raises LedgerError if the files were moved or written over.
+        Call it before a commit, which would write into the middle of a log that was put back, and
+        after it.  Raises LedgerError if the files were moved or written over, or cannot be read.
         """
         self.check_places()
-        known = self._headers or self._note_headers()
-        # The same as `_read_headers`, which would be one more call for each message.
-        found = read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
-        if found != known and self._were_written_over(known[0], *found):
+        try:
+            known = self._headers or self._note_headers()
+            # Reading them by functions of their own would be more calls for each message.
+            found = read(self._file.fileno(), FILE_HEADER, 0), read(self._log.fileno(), HEADER, 0)
+            was_written_over = found != known and self._were_written_over(known[0], *found)
+            if self._index is not None and found[1] == known[1]:
+                if self._last_frame is not None:
+                    at, sums = self._last_frame
+                    was_written_over |= read(self._log.fileno(), len(sums), at) != sums
+                index = read(self._index.fileno(), INDEX_HEADERS, 0)
+                if index != self._index_headers and not was_written_over:
+                    self._index_headers, self._last_frame = index, last_frame(index)
+        except OSError as error:
+            raise unreadable(self._name, error) from error
+        if was_written_over:
             raise LedgerError(
                 f"{self._name}, or its -wal file, was written over while it was open, as by a"
                 " backup that was copied over it: nothing is recorded in it, and nothing sent. End"

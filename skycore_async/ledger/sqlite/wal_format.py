@@ -14,7 +14,12 @@ HEADER: Final = 32  # bytes
 SALTS: Final = slice(16, 24)  # of the header; each frame has them as well
 FILE_HEADER: Final = 100  # bytes at the beginning of the first page, which are the file's header
 
+INDEX_HEADERS: Final = 96  # bytes at the beginning of a log's index: its header, twice
+
 _FRAME_HEADER: Final = 24
+_SUMS: Final = 16  # where the checksums are in the header of a frame
+_TWO_SUMS: Final = struct.Struct(">II")
+_INDEX_HEADER: Final = struct.Struct("=14xHI4xII")  # size of a page, frames, the last one's sums
 _LONGEST_PAGE: Final = 65536
 BEGUN: Final = HEADER + _FRAME_HEADER  # bytes before the first page in a log
 BEGINNING: Final = BEGUN + _LONGEST_PAGE  # bytes that have the first frame
@@ -25,6 +30,22 @@ def frame_size(log: bytes) -> int:
     """Return how many bytes a page takes in a log that begins so."""
     (page_size,) = struct.unpack_from(">I", log, 8)
     return _FRAME_HEADER + int(page_size)
+
+
+def last_frame(index: bytes) -> tuple[int, bytes] | None:
+    """Return where in a log the checksums of its last frame are, and these; None for no frame.
+
+    `index` are the headers of its index, in this machine's order of bytes.  They differ while
+    another program writes.
+    """
+    half = INDEX_HEADERS // 2
+    if index[:half] != index[half:] or len(index) < INDEX_HEADERS:
+        return None
+    page_size, frames, *sums = _INDEX_HEADER.unpack_from(index)
+    if not frames:
+        return None
+    size = _FRAME_HEADER + (_LONGEST_PAGE if page_size == 1 else page_size)
+    return HEADER + (frames - 1) * size + _SUMS, _TWO_SUMS.pack(*sums)
 
 
 def first_frame(log: bytes, *, is_intact: bool = False) -> tuple[int, bytes] | None:

@@ -52,7 +52,7 @@ from .generations import (
     tail_of,
     what_is_wrong,
 )
-from .outside_changes import OutsideChanges, needed_by, read, seeking
+from .outside_changes import OutsideChanges, needed_by, read, seeking, unreadable
 from .schema import APPLICATION_ID
 from .sqlite_locks import SQLiteLocks
 from .wal_format import (
@@ -114,7 +114,9 @@ class WriteAheadLog:
             lock.refuse_a_removed_log()
         self._locks = SQLiteLocks(lock.file, index, name)
         self._log = journal_of(path).open("r+b", buffering=0)
-        self.outside = OutsideChanges(connection, path, lock.file, self._log, name)
+        self.outside = OutsideChanges(
+            connection, path, file=lock.file, log=self._log, index=index, name=name
+        )
         self._header = b""
         self._frame = 0
         self._mark = (b"", 0)  # the bytes of the mark in the file, and their offset
@@ -190,10 +192,7 @@ class WriteAheadLog:
                 with self._without_readers(), self.outside.own_changes():
                     self._keep_short()
         except (sqlite3.Error, OSError) as error:  # a LedgerError: no command is tried again
-            raise LedgerError(
-                f"{self._name} could not be read: {error}. What it holds already is safe; it goes"
-                " on when its disk can be read"
-            ) from error
+            raise unreadable(self._name, error) from error
 
     def mend_index(self) -> None:
         """Let SQLite rebuild the index, which a killed program has left half written."""

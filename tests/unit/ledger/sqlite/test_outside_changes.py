@@ -128,6 +128,61 @@ async def test_nothing_is_recorded_in_a_file_that_was_written_over(
         await SQLiteLedger(path).open()
 
 
+def both_copied_over(path: Path) -> None:
+    for file in (path, log_of(path)):
+        shutil.copyfile(file.with_name(f"copy-of-{file.name}"), file)
+
+
+def copied_together(path: Path) -> None:
+    for file in (path, log_of(path)):
+        shutil.copyfile(file, file.with_name(f"copy-of-{file.name}"))
+
+
+async def one(ledger: SQLiteLedger, key: str) -> None:
+    await ledger.begin(intent(key))
+    await ledger.finish(key, accepted(key))
+
+
+@pytest.mark.parametrize("pages", [1000, 4])  # the log begins anew between the two, or does not
+async def test_nothing_is_recorded_where_file_and_log_were_written_over_together(
+    path: Path, pages: int
+) -> None:
+    """An earlier copy of both is whole, and its headers may be those that there are.
+
+    What would be recorded after it in the log, nobody could read, nor what is there before.
+    """
+
+    def with_a_log(path: str) -> Any:
+        connection = connect(path)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        return connection
+
+    async with SQLiteLedger(path, connect=with_a_log) as ledger:
+        await one(ledger, "a")
+        copied_together(path)
+        for number in range(5):
+            await one(ledger, f"b{number}")
+        both_copied_over(path)
+        before = contents(path)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="was written over while it was open"):
+                await ledger.begin(intent("c"))
+            with pytest.raises(LedgerError, match="was written over while it was open"):
+                await ledger.opt_out(TO)
+    assert contents(path) == before
+    assert await states(path) == {"a": S.ACCEPTED}
+
+
+async def test_a_copy_of_file_and_log_as_they_are_takes_nothing_away(path: Path) -> None:
+    """Nothing was recorded since, so nothing is forgotten."""
+    async with SQLiteLedger(path) as ledger:
+        await one(ledger, "a")
+        copied_together(path)
+        both_copied_over(path)
+        await one(ledger, "b")
+    assert await states(path) == {"a": S.ACCEPTED, "b": S.ACCEPTED}
+
+
 async def test_nothing_is_recorded_where_the_log_was_emptied(path: Path) -> None:
     """An open ledger whose write-ahead log is emptied raises LedgerError."""
     async with SQLiteLedger(path) as ledger:
