@@ -15,6 +15,8 @@ cuts.  The same seed gives the same world, so that whatever breaks can be seen a
     pythons    other versions of Python
     callers    the callers, who send, leave, send again, opt out
     postman    the task that posts postbacks
+    backups    the operator's backups of the ledger, of which one is put back
+    forgetting what a ledger knew at a backup, and what it has forgotten by it
     limiter    when messages may start
     beside     another process, which takes postbacks in through the inbox
     account    another ledger, and the list of opt-outs that is shared with it
@@ -23,6 +25,7 @@ cuts.  The same seed gives the same world, so that whatever breaks can be seen a
     ending     the last process, in which the provider behaves
     world      the processes of a world, one after the other
     notes      what is noted while a world runs
+    log        what is logged in it
     rules      what must hold at the end, by the provider's books
     shrinking  a world that breaks a rule, made as short as possible
     mutants    mistakes put into the package, each of which must be found

@@ -37,6 +37,11 @@ _LOOKS: Final = 3.0  # seconds in which both have begun a look, and one of them 
 _THREADS: Final = 40  # more than what those looks do in threads, one after the other
 
 
+def lag_of(world: World) -> float:
+    """Return the seconds by which each ledger has heard of what the other was told."""
+    return _LOOKS + _THREADS * world.plan.settings.thread
+
+
 class _NotedList(OptOutList):
     """The list, which says when it was told something."""
 
@@ -111,7 +116,7 @@ class Account:
             try:
                 return await begin()
             except LedgerError:
-                if not self._machine.was_full:
+                if not (self._machine.was_full or self._world.backups.were_open):
                     raise
             await anyio.sleep(1.0)
 
@@ -127,7 +132,7 @@ class Account:
     @property
     def lag(self) -> float:
         """The seconds by which each has heard of what the other was told."""
-        return _LOOKS + _THREADS * self._world.plan.settings.thread
+        return lag_of(self._world)
 
     async def is_opted_out(self, number: str) -> bool:
         """Return whether list and other ledger both say that a number has opted out."""

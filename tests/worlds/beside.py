@@ -56,7 +56,8 @@ class Beside:
             return
         for each in provider.to_post:
             if each.at <= provider.now() and each.choice is None and provider.is_heads():
-                provider.answered(each, await status_of(receiver, body_of([each])))
+                status = await status_of(receiver, body_of([each]))
+                provider.answered(each, status, is_beside=True)
 
     async def look(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Have the ledger look into the inbox within a second, as it would by itself."""

@@ -30,7 +30,8 @@ from skycore_async.receiving.receiver import PostbackReceiver
 
 from .bulk import send_rows
 from .events import Bulk, Message, OptOut, Send, SendMany, Wait, key_of, number_of
-from .notes import Accident, Call, Notes
+from .log import Accident
+from .notes import Call, Notes
 from .provider import Posted, Provider, body_of, name_in, plain, text_of
 
 _SOON: Final = 2.0  # seconds in which who waits is told, and more than a few threads take
@@ -284,7 +285,7 @@ class Callers:
             return
         taker.on_taken()
         for posted in together:
-            self._provider.answered(posted, status)
+            self._provider.answered(posted, status, is_beside=taker is self._beside)
             if status == 200 and posted.choice is not None:
                 self._chose(*posted.choice, lag=taker.lag)
 

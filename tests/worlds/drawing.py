@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
+import attrs
+
 from .events import (
     LENGTH,
     OWN_NUMBER,
     SHORT,
     Answer,
     Answers,
+    Backup,
     Bulk,
     Crash,
     Event,
@@ -26,6 +29,7 @@ from .events import (
     OptOut,
     Outage,
     Plan,
+    PutBack,
     Reopen,
     Send,
     SendMany,
@@ -34,7 +38,10 @@ from .events import (
     Tells,
     Told,
     Wait,
+    Way,
 )
+
+_BACKUPS: Final = 0.06  # of worlds have them
 
 # What the provider does, and how often that is drawn.
 _ANSWERS: Final = {
@@ -74,7 +81,29 @@ _DOUBTFUL: Final = {
 
 def draw(seed: int) -> Plan:
     """Draw a world."""
-    return _Draw(Random(seed)).plan(seed)
+    plan = _Draw(Random(seed)).plan(seed)
+    chance = Random(f"backups {seed}")
+    return with_backups(plan, chance) if chance.random() < _BACKUPS else plan
+
+
+def with_backups(plan: Plan, chance: Random) -> Plan:
+    """Add that the operator makes a backup and puts it back, where the disk keeps everything.
+
+    Drawn by itself, so that all other worlds of a seed stay as they are.
+    """
+    if plan.settings.loses_power or plan.settings.capacity is not None:
+        return plan
+    added: list[Backup | PutBack] = []
+    for _ in range(chance.choice((1, 1, 2))):
+        at = round(chance.random() * LENGTH, 3)
+        added.append(Backup(at=at, with_log=chance.random() < 0.5))
+        for _ in range(chance.choice((1, 1, 2))):
+            back_at = round(at + 2.0 * chance.random() ** 2, 3)
+            way = chance.choice((Way.CLOSED, *Way))
+            noticed = float(f"{10 ** (2 * chance.random() - 1):.3g}")
+            added.append(PutBack(at=back_at, way=way, noticed=noticed))
+    timed = sorted((*plan.events, *added), key=lambda event: getattr(event, "at", -1.0))
+    return attrs.evolve(plan, events=tuple(timed))
 
 
 class _Draw:

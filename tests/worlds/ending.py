@@ -97,7 +97,7 @@ async def settle_doubts(
             wall=world.wall,
         )
     except LedgerError as error:  # it is being settled already, or its disk is full
-        if not isinstance(error, LedgerInUse) and not process.machine.was_full:
+        if not isinstance(error, LedgerInUse) and not process.may_fail:
             raise
         return
     except RuntimeError as error:

@@ -192,6 +192,33 @@ class Wait:
     timeout: float
 
 
+class Way(enum.StrEnum):
+    """How a backup is put back."""
+
+    CLOSED = "closed"  # once the program has ended, as the documentation says
+    COPIED = "copied"  # over the files of the open ledger
+    MOVED = "moved"  # in place of them, which are moved away
+    REPLACED = "replaced"  # in place of the open file alone, whose log stays
+    RESTORED = "restored"  # into the open file, by SQLite
+
+
+@attrs.frozen(kw_only=True)
+class Backup:
+    """A backup is made of the open ledger; `with_log` it is a copy of its file and its log."""
+
+    at: float
+    with_log: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class PutBack:
+    """The last backup is put back; that of an open ledger is noticed after some seconds."""
+
+    at: float
+    way: Way = Way.CLOSED
+    noticed: float = 1.0
+
+
 Event = (
     Send
     | SendMany
@@ -206,6 +233,8 @@ Event = (
     | FullDisk
     | Outage
     | Wait
+    | Backup
+    | PutBack
 )
 
 
@@ -268,8 +297,8 @@ def _shown(value: Settings | Event | Told) -> str:
 def _content(value: object) -> str:
     if isinstance(value, tuple):
         return f"({''.join(f'{_content(each)}, ' for each in value)})"
-    if isinstance(value, Answer):
-        return f"Answer.{value.name}"
+    if isinstance(value, Answer | Way):
+        return f"{type(value).__name__}.{value.name}"
     if isinstance(value, Message):
         version = f", {value.version}" if value.version else ""
         return f"Message({value.key}, {value.number}{version})"

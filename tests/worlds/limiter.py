@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from skycore_async import RateLimiter
 
-from .notes import Accident, Notes
+from .log import Accident
+from .notes import Notes
 
 if TYPE_CHECKING:
     from .world import World

@@ -11,6 +11,8 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -69,6 +71,8 @@ class Machine:
         self.folder = folder
         self._disk = Disk(str(folder)) if loses_power else None
         self._pages = pages
+        self._opened: list[int] = []  # of the ledger's files: closing one would end its locks
+        self._numbers = itertools.count()  # of what is out of the way
 
     @classmethod
     def first(cls, folder: Path, *, loses_power: bool, pages: int) -> Machine:
@@ -122,6 +126,20 @@ class Machine:
             self._disk.fill_after(writes, lasts=lasts)
 
     @property
+    def keeps_all(self) -> bool:
+        """Whether the disk keeps all that is written."""
+        return self._disk is None
+
+    def file(self, name: str) -> int:
+        """Open one of the files as another program would, and return its descriptor."""
+        self._opened.append(os.open(self.folder / name, os.O_RDWR | os.O_CREAT))
+        return self._opened[-1]
+
+    def moved_away(self, folder: Path) -> None:
+        """Have a directory out of the way, whatever is open in it."""
+        folder.rename(folder.with_name(f"{folder.name}-{next(self._numbers)}"))
+
+    @property
     def was_full(self) -> bool:
         """Whether there was no room on the disk at some time."""
         return self._disk is not None and self._disk.was_full
@@ -145,6 +163,8 @@ class Machine:
         """Let go of it."""
         if self._disk is not None:
             self._disk.unregister()
+        for descriptor in self._opened:
+            os.close(descriptor)
         shutil.rmtree(self.folder)
 
 

@@ -6,10 +6,8 @@ the provider had billed by then.
 
 from __future__ import annotations
 
-import logging
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -24,10 +22,9 @@ from skycore_async import (
     Rejected,
 )
 
+from .forgetting import Forgetting, Memory
 from .provider import Provider, plain
 
-API_KEY: Final = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"
-_NUMBER: Final = re.compile(r"555\d{7}")  # with its country code or without, see `number_of`
 _BEGUN: Final = 2.5  # seconds in which is surely begun what waits for nothing before that
 
 
@@ -39,6 +36,7 @@ class Call:
     version: int
     to: str
     word: bool
+    number: int
     began: float
     billed_before: int
     is_alone: bool
@@ -63,6 +61,8 @@ class _Choice:
     pending: int = 0
     was_out: bool = False  # it was to opt out, whatever came of that
     is_unclear: bool = False
+    changes: int = 0
+    changed_at: float = 0.0
 
 
 class Notes:
@@ -86,6 +86,7 @@ class Notes:
         self.forgets = False  # the ledger has but the last messages
         self._choices: dict[str, _Choice] = defaultdict(_Choice)
         self._abandoned: dict[str, list[Call]] = defaultdict(list)
+        self.forgotten = Forgetting()  # by backups that were put back
 
     def break_rule(self, what: str) -> None:
         """Note that something is not as it must be."""
@@ -114,6 +115,7 @@ class Notes:
             version=version,
             to=to,
             word=word,
+            number=len(self.calls),
             began=provider.now(),
             billed_before=provider.billed[name],
             is_alone=alone,
@@ -135,24 +137,32 @@ class Notes:
         self.open_calls[call.name].remove(call)
         self.trace.append(f"told {call.name} {_said(outcome)}")
         billed = provider.billed[call.name] - call.billed_before
-        if isinstance(outcome, Accepted):
-            if not outcome.tracking_id:  # a report has told of it
-                if not provider.billed[call.name]:
-                    self.break_rule(f"{call.name} is told to be accepted, and was never taken")
-                return
-            id_ = plain(outcome.tracking_id)
-            self.told[call.name].add(id_)
-            taken = provider.books.get(id_)
-            if taken is None or taken.name != call.name:
-                self.break_rule(f"{call.name} is told to be accepted as {id_}, which is {taken}")
-            elif taken.version != call.version:
-                self.break_rule(f"{call.name} is told to be accepted with other content")
-        if not (call.is_alone and billed):
+        if isinstance(outcome, Accepted) and not self._is_clear(provider, call, outcome):
+            return
+        if not (call.is_alone and billed) or call.name in self.forgotten.odd:
             return
         if outcome.recorded:
             self.break_rule(f"{call.name} was billed, and is told to be known already")
         elif isinstance(outcome, Failed) and isinstance(outcome.error, NotSent | Rejected):
             self.break_rule(f"{call.name} was billed, and is told to be {_said(outcome)}")
+
+    def _is_clear(self, provider: Provider, call: Call, outcome: Accepted) -> bool:
+        """Hold what is told to be accepted against the books; False if that is all to be said."""
+        if not outcome.tracking_id:  # a report has told of it
+            if not provider.billed[call.name]:
+                self.break_rule(f"{call.name} is told to be accepted, and was never taken")
+            return False
+        id_ = plain(outcome.tracking_id)
+        self.told[call.name].add(id_)
+        self.forgotten.accepted(call.name)
+        taken = provider.books.get(id_)
+        if taken is not None and self.forgotten.odd & {call.name, taken.name}:
+            return False
+        if taken is None or taken.name != call.name:
+            self.break_rule(f"{call.name} is told to be accepted as {id_}, which is {taken}")
+        elif taken.version != call.version:
+            self.break_rule(f"{call.name} is told to be accepted with other content")
+        return True
 
     def leave(self, call: Call) -> None:
         """Note that its caller has left; what was begun goes on."""
@@ -163,8 +173,7 @@ class Notes:
 
     def crash(self) -> None:
         """Note that the process is gone."""
-        self.crashed_with |= {name for name, calls in self.open_calls.items() if calls}
-        self.crashed_with |= set(self._abandoned)
+        self.crashed_with |= self._may_be_under_way()
         self.closed()
 
     def closed(self) -> None:
@@ -176,7 +185,7 @@ class Notes:
 
     def choose(self, number: str, *, is_out: bool) -> None:
         """Note that a number is about to opt out or in."""
-        choice = self._choices[number]
+        choice = self._changed(number)
         choice.was_out |= is_out
         # Who is still to hear of a STOP may hear of it last, and then it counts.
         choice.is_unclear |= choice.out_since is not None and choice.out_since > self._now()
@@ -186,10 +195,16 @@ class Notes:
 
     def chose(self, number: str, *, is_out: bool, now: float) -> None:
         """Note that it is done."""
-        choice = self._choices[number]
+        choice = self._changed(number)
         choice.pending -= 1
         if not choice.pending and not choice.is_unclear:
             choice.out_since = now if is_out else None
+
+    def _changed(self, number: str) -> _Choice:
+        choice = self._choices[number]
+        choice.changes += 1
+        choice.changed_at = self._now()
+        return choice
 
     def is_out(self, number: str) -> bool:
         """Return whether a number has surely opted out."""
@@ -207,6 +222,35 @@ class Notes:
             or choice.is_unclear
             or bool(choice.pending)
         )
+
+    # Backups.
+
+    def remember(self, billed: Mapping[str, int]) -> Memory:
+        """Return what the ledger knows now, and a backup of it."""
+        exchanges = self._under_way.items()
+        return self.forgotten.remember(
+            calls=len(self.calls),
+            billed=billed,
+            in_exchange=frozenset(name for name, times in exchanges if len(times) == 1),
+            under_way=frozenset(self._may_be_under_way()),
+            choices={number: choice.changes for number, choice in self._choices.items()},
+        )
+
+    def put_back(self, memory: Memory, *, has_all: bool) -> None:
+        """Note that a backup is put back into an open ledger."""
+        self.crashed_with |= self._may_be_under_way()
+        self.forgotten.put_back(memory, calls=len(self.calls), has_all=has_all)
+
+    def forget(self, memory: Memory, *, heard: float) -> None:
+        """Note that a program opens a backup; what was said before `heard` is known elsewhere."""
+        self.crashed_with |= memory.under_way
+        self.forgotten.forget(memory, calls=len(self.calls))
+        for number, choice in self._choices.items():
+            if choice.changes > memory.choices.get(number, 0) and choice.changed_at > heard:
+                choice.out_since, choice.is_unclear = None, True
+
+    def _may_be_under_way(self) -> set[str]:
+        return {name for name, calls in self.open_calls.items() if calls} | set(self._abandoned)
 
     # Exchanges.
 
@@ -228,7 +272,8 @@ class Notes:
             if not call.used:
                 call.used += 1
                 return
-        self.break_rule(f"{name} was billed again without a word")
+        if not self.forgotten.allows(name):
+            self.break_rule(f"{name} was billed again without a word")
 
     def submitted(self, name: str, to: str) -> list[Call]:
         """Note that a message has come to the provider; return who gave the word for it."""
@@ -238,6 +283,9 @@ class Notes:
         if self.starts and self._exchanges > len(self.starts[-1]):
             self.break_rule(f"{name} was sent past the rate limit")
         calls = self.open_calls[name] + self._abandoned[name]
+        first = min((call.number for call in calls), default=0)
+        if not self.forgotten.submitted(name, first):
+            self.break_rule(f"{name} was begun in an open ledger after a backup was put back")
         before = self._under_way.get(name, ())
         self._under_way[name] = [self._now()]
         return [call for call in calls if call.word and not _came_meanwhile(call, before)]
@@ -277,35 +325,3 @@ def _said(outcome: Outcome) -> str:
     else:
         said = f"{type(outcome.error).__name__} ({outcome.error})"
     return f"{said}, as recorded" if outcome.recorded else said
-
-
-class Accident(Exception):
-    """What a limiter or a log handler of the caller's raises."""
-
-
-class LogOfWorld(logging.Handler):
-    """Reads what is logged: no secret, no number, no text, and no accident of ours."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._count = 0
-        self.notes: Notes | None = None
-        self.may_fail = False  # to write what came of a message
-        self.raises = False  # with each other record, as a handler of a program's may
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hold a record against the rules."""
-        if self.notes is None:
-            return
-        said = self.format(record)
-        if API_KEY in said or "Hello" in said or _NUMBER.search(said):
-            self.notes.break_rule(f"the log says {said}")
-        if self.raises:
-            self._count += 1
-            if self._count % 2:
-                raise Accident
-        if "a background task raised" in said or ("not recorded" in said and not self.may_fail):
-            self.notes.break_rule(said)
-
-
-log_of_world: Final = LogOfWorld()  # of the one that runs

@@ -10,7 +10,7 @@ from skycore_async import LedgerError, MemoryLedger, MessageState, SkycoreClient
 
 from .callers import left
 from .limiter import NotedLimiter
-from .notes import API_KEY
+from .log import API_KEY
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -43,7 +43,7 @@ async def leave_opening(process: Process) -> None:
     other = SQLiteLedger(
         machine.path, clock=world.wall, connect=machine.connect, look_every=math.inf
     )
-    with contextlib.suppress(*([LedgerError] if machine.was_full else [])):
+    with contextlib.suppress(*([LedgerError] if process.may_fail else [])):
         if not await left(other.open, after, natively=process.chance.random() < 0.5):
             await other.aclose()
 

@@ -18,19 +18,23 @@ from .beside import Beside
 from .callers import Callers, Taker
 from .ending import end_well, settle_doubts, witness
 from .events import (
+    Backup,
     Bulk,
     Crash,
     FullDisk,
     Jump,
     OptOut,
+    PutBack,
     Reopen,
     Send,
     SendMany,
     Settle,
     Wait,
+    Way,
 )
+from .log import log_of_world
 from .machine import Machine
-from .notes import Notes, log_of_world
+from .notes import Notes
 from .opening import check_closed, leave_opening, look_after_opening, new_client, new_ledger
 from .postman import Postman
 from .provider import Posted
@@ -80,6 +84,11 @@ class Process:
         """Those who use what is open."""
         assert self._callers is not None, "nothing was opened yet"
         return self._callers
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether the ledger may be unable to read or to write, as what it is kept in was odd."""
+        return self.machine.was_full or self.world.backups.were_open
 
     # How it ends.
 
@@ -141,11 +150,13 @@ class Process:
         async with anyio.create_task_group() as group, account.other():
             self._group = group
             ledger = self._ledger = new_ledger(world, self.machine)
-            await beside.open()
+            world.backups.before_opening(self.machine)
+            await self._open_beside()
             await leave_opening(self)
             is_over = False
             while not is_over:
                 await beside.post_what_is_due()
+                world.backups.before_opening(self.machine)
                 await self._open(ledger)
                 async with contextlib.AsyncExitStack() as sharing:
                     await account.share(sharing, ledger, OURS)
@@ -174,7 +185,7 @@ class Process:
         if world.reads_report and not world.has_witness:
             world.has_witness = True
             await witness(self)
-        is_over = await self._session()
+        is_over = await self._session() and not world.backups.is_open
         if is_over:
             await end_well(self, client, ledger)
         await client.aclose()
@@ -186,14 +197,26 @@ class Process:
     def _to_be_looked_into(self) -> None:
         self._start(self._look)
 
+    async def _open_beside(self) -> None:
+        """Open the inbox, which a ledger beside it is refused for as well."""
+        try:
+            await self._beside.open()
+        except LedgerError:
+            if not self.world.backups.put_in_order(self.machine):
+                raise
+            await self._beside.open()
+
     async def _open(self, ledger: SQLiteLedger | MemoryLedger) -> None:
         """Open the ledger, and look what is in it; again while its disk is full."""
         while True:
             try:
                 await ledger.open()
+                self.world.backups.opened()
                 return await look_after_opening(self, ledger)
             except LedgerError:
-                if not self.machine.was_full:
+                if self.world.backups.put_in_order(self.machine):
+                    continue
+                if not self.may_fail:
                     raise
             await anyio.sleep(1.0)
 
@@ -252,8 +275,30 @@ class Process:
             world.jump(event.seconds)
         elif isinstance(event, FullDisk):
             self.machine.fill_after(event.writes, lasts=event.lasts)
+        elif isinstance(event, Backup):
+            world.backups.make(self.machine, with_log=event.with_log)
+        elif isinstance(event, PutBack):
+            self._put_back(event)
         else:
             self._start(self._done, event)
+
+    def _put_back(self, event: PutBack) -> None:
+        """Have a backup put back, for which the ledger is closed, before that or after."""
+        if not self.world.backups.put_back(self.machine, event.way):
+            return
+        self.world.note(f"put back: {event.way}")
+        if event.way is Way.CLOSED:
+            self._scope.cancel()
+        else:
+            log_of_world.may_fail = True
+            self._start(self._notice, event.noticed)
+
+    async def _notice(self, after: float) -> None:
+        try:
+            await anyio.sleep(after)
+            self._scope.cancel()
+        finally:
+            self._not_busy()
 
     def _start(self, run: Callable[..., Any], *args: Any) -> None:
         self._busy += 1
@@ -296,7 +341,7 @@ class Process:
         try:
             await self._beside.look(self._ledger)
         except LedgerError:
-            if self.is_gone or not self.machine.was_full:
+            if self.is_gone or not self.may_fail:
                 raise
-            return False
+            return self.world.backups.is_open  # then the next opening takes it in
         return True

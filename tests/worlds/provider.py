@@ -93,6 +93,8 @@ class Posted:
     choice: tuple[str, bool] | None = None  # a number, and whether it opts out
     is_taken: bool = False  # it was answered with 200
     answered_at: float = 0.0
+    is_beside: bool = False  # it was put into the inbox
+    is_forgotten: bool = False  # by a backup that was put back since
 
 
 class Provider:
@@ -219,8 +221,9 @@ class Provider:
         self.postbacks.append(posted)
         self.on_post(posted)
 
-    def answered(self, posted: Posted, status: int | None) -> None:
+    def answered(self, posted: Posted, status: int | None, *, is_beside: bool) -> None:
         """Take the answer to a postback in; None where none came."""
+        posted.is_beside = is_beside
         posted.tries += 1
         posted.answered_at = self.now()
         self._note(f"postback {posted.mark}: {status}")

@@ -79,11 +79,11 @@ def check(world: World) -> None:
 
 def _billed_once(world: World, found: Found) -> list[str]:
     """Return the keys that were billed twice without the caller's word."""
-    billed, words = world.provider.billed, world.notes.words
+    billed, words, again = world.provider.billed, world.notes.words, world.notes.forgotten.again
     return [
         f"{name} was billed {count} times, with {words[name]} words for a second time"
         for name, count in billed.items()
-        if count > 1 + words[name]
+        if count > 1 + words[name] + again[name]
     ]
 
 
@@ -99,7 +99,11 @@ def _nobody_lost(world: World, found: Found) -> list[str]:
         if state is S.IN_DOUBT:
             if not (world.provider.unclear[name] or name in world.notes.crashed_with):
                 broken.append(f"{name} is in doubt, and nothing happened to it")
-        elif state is S.REJECTED and not _may_be_out(world, message):
+        elif state is S.REJECTED and (
+            _may_be_out(world, message) or name in world.notes.forgotten.odd
+        ):
+            continue
+        elif state is S.REJECTED:
             broken.append(f"{name} is rejected, and its text was mended or never refused")
         elif state is S.SENDING or not _may_be_out(world, message):
             broken.append(f"{name} is lost: it is {state}")
@@ -124,7 +128,9 @@ def _not_sent_is_not_billed(world: World, found: Found) -> list[str]:
     return [
         f"{key} is {delivery.state}, and was billed"
         for key, delivery in found.deliveries.items()
-        if delivery.state in {S.NOT_SENT, S.REJECTED} and world.provider.billed[key]
+        if delivery.state in {S.NOT_SENT, S.REJECTED}
+        and world.provider.billed[key]
+        and key not in world.notes.forgotten.odd
     ]
 
 
@@ -138,6 +144,8 @@ def _submissions_are_their_own(world: World, found: Found) -> list[str]:
             continue
         id_ = plain(delivery.tracking_id)
         taken = world.provider.books.get(id_)
+        if taken is not None and world.notes.forgotten.odd & {key, taken.name}:
+            continue
         if taken is None or (taken.name != key and not key.startswith("made-up")):
             whose = "nobody's" if taken is None else f"{taken.name}'s"
             broken.append(f"{key} has the submission {id_}, which is {whose}")
@@ -160,8 +168,13 @@ def _report_ends_doubt(world: World, found: Found) -> list[str]:
 
     But for what has a neighbour of which two attempts cannot be told apart in the report.
     """
-    if not world.reads_report or world.jumps or world.plan.settings.has_others:
-        return []  # a clock was wrong, or what others sent may be meant
+    if (
+        not world.reads_report
+        or world.jumps
+        or world.plan.settings.has_others
+        or world.notes.forgotten.odd
+    ):
+        return []  # a clock was wrong, or what others sent may be meant, or what is forgotten
     return [
         f"{key} is in doubt after the report: {world.open_doubts.get(key)}"
         for key, delivery in found.deliveries.items()
@@ -176,6 +189,8 @@ def _ids_stay(world: World, found: Found) -> list[str]:
         delivery = found.deliveries.get(name)
         if world.fills and delivery is not None and delivery.state is S.IN_DOUBT:
             continue  # what came of it could not be written
+        if name in world.notes.forgotten.odd:
+            continue
         if name.startswith("k") and (delivery is None or delivery.state not in _SUBMITTED):
             broken.append(f"{name} was told to be accepted as {sorted(ids)}, and is {delivery}")
         if len(ids) > 1 + world.notes.words[name]:
@@ -196,7 +211,10 @@ def _postbacks_are_kept(world: World, found: Found) -> list[str]:
     return [
         f"postback {posted.mark} was answered with 200, and is gone"
         for posted in world.provider.postbacks
-        if posted.is_taken and posted.submission is not None and posted.mark not in kept
+        if posted.is_taken
+        and posted.submission is not None
+        and posted.mark not in kept
+        and not posted.is_forgotten
     ]
 
 
@@ -212,12 +230,15 @@ def _receipts_count(world: World, found: Found) -> list[str]:
     if world.fills:
         return []  # what could not be acknowledged may be on the disk
     said: dict[str, set[str]] = {}
+    forgotten: set[str] = set()
     for posted in world.provider.postbacks:
+        if posted.is_forgotten and posted.submission is not None:
+            forgotten.add(posted.submission.id)  # or in the inbox still
         if posted.is_taken and posted.submission is not None and posted.told is not None:
             said.setdefault(posted.submission.id, set()).add(posted.told.kind)
     broken = []
     for key, delivery in found.deliveries.items():
-        if delivery.tracking_id is None:
+        if delivery.tracking_id is None or plain(delivery.tracking_id) in forgotten:
             continue
         kinds = said.get(plain(delivery.tracking_id), set())
         expected = S.ACCEPTED
@@ -242,6 +263,7 @@ def _doubt_is_settled(world: World, found: Found) -> list[str]:
         if delivery.state is S.IN_DOUBT
         and len(mine := taken.get(key, [])) == 1
         and {name for to, name in calls if may_be_same(to, delivery.to)} == {key}
+        and key not in world.notes.forgotten.odd
         and any(_is_in_time(world, each, mine[0]) for each in world.provider.postbacks)
     ]
 
@@ -249,6 +271,8 @@ def _doubt_is_settled(world: World, found: Found) -> list[str]:
 def _is_in_time(world: World, posted: Posted, of: Submission) -> bool:
     """Return whether a postback of a submission surely came soon enough to settle a doubt."""
     if posted.submission is not of or posted.told is None or not posted.is_taken:
+        return False
+    if posted.is_forgotten:
         return False
     was_down = any(isinstance(e, Crash) and e.down > _SOON for e in world.plan.events)
     return posted.told.after < _SOON and (not posted.told.hours or not was_down)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from .events import Plan
+from .log import log_of_world
 from .machine import place
-from .notes import log_of_world
 from .world import World
 
 _MADE: Final = 50_000  # objects from one look of the garbage collector to the next

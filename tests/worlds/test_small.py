@@ -14,6 +14,7 @@ from .drawing import draw
 from .events import (
     Answer,
     Answers,
+    Backup,
     Bulk,
     Crash,
     FullDisk,
@@ -22,6 +23,7 @@ from .events import (
     OptOut,
     Outage,
     Plan,
+    PutBack,
     Reopen,
     Send,
     SendMany,
@@ -30,6 +32,7 @@ from .events import (
     Tells,
     Told,
     Wait,
+    Way,
 )
 from .mutants import mutants
 from .running import Worlds, worlds
@@ -213,6 +216,29 @@ FOUND = {
                 ),
             ),
             Send(at=4003.0, message=Message(6, 103), word=True, leaves=0.0796),
+        ),
+    ),
+    "an earlier copy of file and log was copied over both, and messages went out on": Plan(
+        chance=0,
+        settings=Settings(),
+        events=(
+            Send(at=0.5, message=Message(1, 101)),
+            Backup(at=1.0, with_log=True),
+            Send(at=1.5, message=Message(2, 102)),
+            PutBack(at=2.5, way=Way.COPIED),
+            Send(at=3.0, message=Message(3, 103)),
+        ),
+    ),
+    "what a log was written over with was ruined by the commit that found it out": Plan(
+        chance=0,
+        settings=Settings(),
+        events=(
+            SendMany(at=0.1, messages=(Message(1, 101), Message(2, 102))),
+            Crash(at=0.7, steps=1),
+            Backup(at=1.0, with_log=True),
+            Send(at=1.1, message=Message(3, 103)),
+            PutBack(at=1.5, way=Way.COPIED),
+            Send(at=1.6, message=Message(4, 104)),
         ),
     ),
 }

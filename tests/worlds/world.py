@@ -18,11 +18,13 @@ from typing import Final
 from skycore_async.ledger.opt_outs import CLEAR
 
 from . import rules
+from .backups import Backups
 from .events import Answers, Crash, FullDisk, Jump, Outage, Plan, Tells
 from .life import Life
+from .log import log_of_world
 from .loop import Stuck
 from .machine import Machine
-from .notes import Notes, log_of_world
+from .notes import Notes
 from .process import Process
 from .provider import BEGINNING, Provider
 from .pythons import another_python
@@ -69,6 +71,7 @@ class World:
         self.notes.forgets = plan.settings.capacity is not None
         self.fills = any(isinstance(event, FullDisk) for event in plan.events)
         self.reads_report = plan.settings.reads_report
+        self.backups = Backups(self)
         self.has_witness = False  # a message that was taken before anything can be in doubt
         self.open_doubts: dict[str, str] = {}  # and why they are open
 
@@ -133,7 +136,7 @@ class World:
             on_error=process.on_error,
         )
         log_of_world.notes = self.notes
-        log_of_world.may_fail = self.fills
+        log_of_world.may_fail = self.fills or self.backups.were_open
         log_of_world.raises = self.plan.settings.has_accidents
         try:
             with process.machine.running(), self._python(number):
