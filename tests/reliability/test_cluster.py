@@ -1,6 +1,6 @@
-"""The promise across machines, held against the simulator's bill, at a size for the suite.
+"""The promise across machines, compared with the simulator's bill, at a size for the suite.
 
-`python -m benchmarks cluster` is the same at full size.
+`python -m benchmarks cluster` runs the same at full size.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.unmeasured
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 def test_workers_in_all_kinds_of_trouble_lose_nobody(postgres_server: Server, dsn: str) -> None:
-    """Workers are killed and stopped, and PostgreSQL crashes: none lost, none billed twice.
+    """Workers killed and stopped, and a crashing PostgreSQL, lose and repeat no message.
 
-    After a report, workers send what it proved not sent, and each is billed exactly once.
+    After a report, workers send what it proved not sent, and each message is billed exactly once.
     """
     found = verdict(
         postgres_server, count=2000, workers=2, kills=2, stops=1, restarts=1, in_flight=10

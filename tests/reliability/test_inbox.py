@@ -1,7 +1,7 @@
 """Postbacks beside a ledger, with either side killed at many moments: none lost, none twice.
 
-Strategy: postbacks are given to receivers as the provider does, again until one was answered.
-Meanwhile receivers, and processes that have the ledger open, are killed and started anew.
+Strategy: postbacks are posted to receivers again and again until one is answered, as the provider
+does. Meanwhile receivers, and processes that have the ledger open, are killed and restarted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ pytestmark = [
 
 
 class Side:
-    """One side of the inbox: a process that is started, killed, and started again."""
+    """A process on one side of the inbox, which can be started, killed and restarted."""
 
     def __init__(self, side: Callable[..., Awaitable[None]], path: Path, backend: str) -> None:
         self._side, self._path, self._backend = side, path, backend
@@ -64,13 +64,13 @@ class Side:
             self._pipe.send(name)
 
     def end(self) -> None:
-        """Let it end in order."""
+        """End the process in order."""
         self.tell("")
         self.process.join(20)
         self.kill(again=False)
 
     def kill(self, *, again: bool = True) -> None:
-        """End it where it stands, and start it anew."""
+        """Kill the process, and start it again."""
         self.process.kill()
         self.process.join()
         self._listening.join()
@@ -80,7 +80,7 @@ class Side:
 
 
 def known(path: Path) -> Counter[str]:
-    """Return the names of the receipts that are in the ledger once it was opened."""
+    """Return the names of the receipts in the ledger after it was opened."""
 
     async def ask() -> list[str]:
         async with SQLiteLedger(path) as ledger:
@@ -98,7 +98,7 @@ def rows_in(path: Path) -> int:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_whoever_is_killed_when_each_postback_is_there_once(backend: str) -> None:
-    """What was answered is in the ledger, and nothing twice, after every kill -9 of either."""
+    """Each answered postback is in the ledger once, after kills of either side."""
     with place() as folder:
         names = _kill_now_and_then(folder / "promo.db", backend, kills=5)
         assert known(folder / "promo.db") == Counter(names)
@@ -106,7 +106,7 @@ def test_whoever_is_killed_when_each_postback_is_there_once(backend: str) -> Non
 
 
 def _kill_now_and_then(path: Path, backend: str, *, kills: int) -> list[str]:
-    """Post, and kill either side now and then; return what was posted."""
+    """Post while either side is killed at times; return what was posted."""
     chance = random.Random(17)
     names = [str(number) for number in range(1, 201)]
     receivers = [Side(receive, path, backend) for _ in range(2)]
@@ -213,7 +213,7 @@ print(status, most)
 
 @pytest.mark.parametrize("side", ["receive", "hold"])
 def test_whoever_is_killed_before_a_statement_loses_and_repeats_nothing(side: str) -> None:
-    """For each statement that there is, what was answered before it is in the ledger, once."""
+    """A kill before any statement loses and repeats no answered postback."""
     with place() as folder:  # where no disk is waited for: the process is killed, and no more
         done = subprocess.run(  # noqa: S603 - our own interpreter
             [sys.executable, "-c", AT_EACH_STATEMENT, side, str(folder)],
@@ -235,7 +235,7 @@ def test_whoever_is_killed_before_a_statement_loses_and_repeats_nothing(side: st
 
 @contextmanager
 def served(folder: Path, workers: int) -> Iterator[str]:
-    """Serve `promo.db` with uvicorn in several processes, and return the address."""
+    """Serve `promo.db` by uvicorn with several workers, and return the address."""
     (folder / "service.py").write_text(
         "from skycore_async import PostbackReceiver\napp = PostbackReceiver(ledger='promo.db')\n"
     )
@@ -258,7 +258,7 @@ def served(folder: Path, workers: int) -> Iterator[str]:
 
 
 def test_several_workers_of_a_server_beside_one_who_sends(tmp_path: Path) -> None:
-    """Each of four workers answers, and all of it is in the ledger that another process has."""
+    """Postbacks to four workers of a server all reach the ledger of another process."""
     path = tmp_path / "promo.db"
     holder = Side(hold, path, "asyncio")
     names = [str(number) for number in range(1, 201)]

@@ -1,4 +1,4 @@
-"""An inbox on a disk whose power is cut: what was answered with 200 is in it."""
+"""An inbox on a disk whose power is cut: postbacks answered with 200 are in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_CALLS: Final = 150  # writes and syncs before the cut
 
 
 class LessDurable:
-    """A connection that is told to sync the directory as well, says so, and syncs less."""
+    """A connection that pretends to sync the directory, and syncs less."""
 
     def __init__(self, connection: apsw.Connection, synchronous: str) -> None:
         self._connection = connection
@@ -39,7 +39,7 @@ class LessDurable:
 
 
 def lost_by_a_cut(seed: int, folder: Path, synchronous: str | None = None) -> list[str]:
-    """Return what was acknowledged before a cut and is not there after, or the damage."""
+    """Return what was acknowledged before a cut and is missing after it, or the damage."""
     random, disk = Random(seed), Disk(f"inbox {seed} {synchronous}")
     acknowledged: list[str] = []
     cuts: list[tuple[list[str], dict[str, bytes]]] = []
@@ -92,7 +92,7 @@ def _not_in(image: dict[str, bytes], folder: Path, names: list[str]) -> list[str
 
 @pytest.mark.slow
 def test_no_power_cut_loses_what_was_answered(tmp_path: Path) -> None:
-    """Of many cuts at random moments none loses a postback, also where a removed file is back."""
+    """No power cut at a random moment loses an answered postback."""
     lost = {seed: lost_by_a_cut(seed, tmp_path / str(seed)) for seed in range(CUTS)}
     assert {seed: names for seed, names in lost.items() if names} == {}
 
@@ -100,5 +100,5 @@ def test_no_power_cut_loses_what_was_answered(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL", "OFF"])
 def test_the_disk_does_forget_what_is_not_synced(tmp_path: Path, synchronous: str) -> None:
-    """With less than EXTRA, such cuts do lose what was answered."""
+    """With less than synchronous=EXTRA power cuts do lose answered postbacks."""
     assert any(lost_by_a_cut(seed, tmp_path / str(seed), synchronous) for seed in range(CUTS))

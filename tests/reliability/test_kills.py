@@ -1,6 +1,6 @@
-"""The promise, held against the simulator's bill: at a size that fits the test suite.
+"""The promise after kills, compared with the simulator's bill, at a size for the suite.
 
-`python -m benchmarks reliability` is the same at full size.
+`python -m benchmarks reliability` runs the same at full size.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.unmeasured
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_killed_bulk_send_loses_nobody_and_sends_nobody_twice(backend: str) -> None:
-    """After every kill -9 a run goes on: none lost, none billed twice, doubt bounded, and ended.
+    """A bulk send killed several times loses no message, repeats none, and bounds doubt.
 
-    What a report proves not sent goes out by one more run: each is billed exactly once.
+    What a report proves not sent goes out by one more run, and each message is billed once.
     """
     found = verdict(backend=backend, count=500, kills=3, seed=1, rate=400)
     assert (found.duplicates, found.lost, found.mistaken) == (0, 0, 0)
@@ -49,7 +49,7 @@ def bulk(rows: Path, url: str) -> AbstractContextManager[subprocess.Popen[str]]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 def test_a_killed_skycore_bulk_goes_on_with_the_same_command(tmp_path: Path) -> None:
-    """Of a file, after every kill -9: nobody twice, nobody lost, and the doubt is bounded."""
+    """A killed `skycore bulk` continues with the same command, with nobody lost or sent twice."""
     everyone = [f"1555123{n:04}" for n in range(3000, 3300)]
     rows = tmp_path / "promo.csv"
     rows.write_text("to\n" + "\n".join(everyone))
@@ -70,7 +70,7 @@ def test_a_killed_skycore_bulk_goes_on_with_the_same_command(tmp_path: Path) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing there is killed as kill -9 does")
 @pytest.mark.parametrize("is_touched", [False, True])
 def test_rejects_of_killed_runs_do_not_pile_up(tmp_path: Path, *, is_touched: bool) -> None:
-    """One that nobody has touched since is written anew, and one with a person's work is kept."""
+    """The rejects file of a killed run is rewritten, unless a person edited it."""
     rows = tmp_path / "promo.csv"
     unsendable = "".join(f"the number {n} of somebody unknown\n" for n in range(300))
     rows.write_text("to\n" + unsendable + "".join(f"1555123{n}\n" for n in range(3000, 3300)))
@@ -91,7 +91,7 @@ def test_rejects_of_killed_runs_do_not_pile_up(tmp_path: Path, *, is_touched: bo
 
 
 def run_and_kill(rows: Path, simulator: Simulator, *, billed: int) -> None:
-    """Send a file, and kill that once so many messages were billed in all."""
+    """Send a file, and kill the command once so many messages were billed."""
     with bulk(rows, simulator.url) as sending:
         while simulator.billed < billed:
             assert sending.poll() is None

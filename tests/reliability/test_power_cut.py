@@ -46,13 +46,13 @@ OR_LATER: Final = {
 
 @attrs.define
 class Cut:
-    """What had been acknowledged when the power was cut, and what that left on the disk."""
+    """What was acknowledged when the power was cut, and what is on the disk after."""
 
     acknowledged: dict[str, MessageState]
     image: dict[str, bytes]
 
     def lost(self, directory: Path) -> list[str]:
-        """Return the keys that are not found as acknowledged, or the damage to the file."""
+        """Return the acknowledged keys that are missing, or the damage to the file."""
         directory.mkdir()
         write_out(self.image, directory)
         connection = sqlite3.connect(directory / "ledger.db")
@@ -81,7 +81,7 @@ def a_receipt(tracking_id: str, to: str) -> Any:
 async def cut_while_busy(
     disk: Disk, directory: Path, connect: Callable[[str], Any], random: Random
 ) -> Cut:
-    """Have many callers use a ledger until the power is cut."""
+    """Let many callers use a ledger until the power is cut."""
     acknowledged: dict[str, MessageState] = {}
     cuts: list[Cut] = []
 
@@ -122,7 +122,7 @@ async def lost_by_cuts(
     *,
     synchronous: str | None = None,
 ) -> dict[int, list[str]]:
-    """Cut the power once for each seed, and return what was lost by those that lost something."""
+    """Cut the power once for each seed, and return what each cut lost."""
     lost = {}
     for seed in seeds:
         disk = Disk(f"power cut {seed}")
@@ -146,7 +146,7 @@ async def lost_by_cuts(
 async def test_no_power_cut_loses_what_was_acknowledged(
     tmp_path: Path, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 30 cuts at random moments, none loses an intent, an outcome or a receipt."""
+    """No power cut at a random moment loses an intent, an outcome or a receipt."""
     assert await lost_by_cuts(CUTS[anyio_backend], tmp_path, monkeypatch) == {}
 
 
@@ -156,7 +156,7 @@ async def test_no_power_cut_loses_what_was_acknowledged(
 async def test_the_disk_does_forget_what_is_not_synced(
     tmp_path: Path, synchronous: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With less than FULL, such cuts do lose what was acknowledged."""
+    """With less than synchronous=FULL power cuts do lose acknowledged rows."""
     assert await lost_by_cuts(range(10), tmp_path, monkeypatch, synchronous=synchronous)
 
 
@@ -164,7 +164,7 @@ async def test_the_disk_does_forget_what_is_not_synced(
 
 
 async def live(path: Path, connect: Callable[[str], Any]) -> AsyncIterator[str]:
-    """Open a ledger, record two messages, each of which is acknowledged, and close it."""
+    """Open a ledger, record two messages, wait for both, and close it."""
     async with SQLiteLedger(path, connect=connect) as ledger:
         for number in range(2):
             key = f"new-{number}"
@@ -204,7 +204,7 @@ def a_ledger_of_the_first_version(path: Path) -> None:
 
 
 class Watched(Disk):
-    """A disk that is looked at before each write and sync."""
+    """A disk that calls a function before each write and sync."""
 
     def __init__(self, name: str, look: Callable[[], None]) -> None:
         super().__init__(name)
@@ -225,7 +225,7 @@ async def test_a_power_cut_at_any_step_leaves_a_ledger_that_opens(
     anyio_backend: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No state that a cut can leave is refused, and none lacks what was acknowledged."""
+    """A power cut before any write or sync leaves a ledger that opens with all acknowledged."""
     path, acknowledged = tmp_path / "ledger.db", set[str]()
     before(path)
     path.with_name("ledger.db-shm").unlink(missing_ok=True)
@@ -260,7 +260,7 @@ async def test_a_power_cut_at_any_step_leaves_a_ledger_that_opens(
 async def test_a_copy_of_the_file_alone_is_whole_or_says_that_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At any step, also while the log is brought into the file, page by page."""
+    """A copy of the file alone, made at any step, is whole or says that it is not."""
     path, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
     a_closed_ledger(path)
     acknowledged, whole, incomplete = {"old"}, 0, 0

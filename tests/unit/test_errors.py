@@ -112,8 +112,8 @@ def test_the_table_names_the_class_of_every_code() -> None:
 
 
 @pytest.mark.parametrize("code", [*THROTTLES, *DOUBTS])
-def test_a_code_of_no_rejection_makes_a_plain_one(code: str) -> None:
-    """Asked for as a rejection, it is still one, and says of the message what its code says."""
+def test_a_code_of_another_kind_makes_a_plain_rejected(code: str) -> None:
+    """`Rejected.of` with a throttle or doubt code makes a plain Rejected with its verdict."""
     error = Rejected.of(code=code)
     assert (type(error), error.verdict) == (Rejected, API_ERRORS[code].verdict)
 
@@ -235,8 +235,8 @@ def test_a_traceback_says_what_it_costs_and_what_to_do(error: SkycoreError, advi
         (NotSent, None),
     ],
 )
-def test_what_mends_a_refusal_of_the_account_is_known(kind: type, cure: str | None) -> None:
-    """Of an error of another kind it says what the error itself says."""
+def test_a_refusal_of_the_account_has_a_cure(kind: type, cure: str | None) -> None:
+    """An account's refusal has a cure in words, and other errors have none."""
     found = cure_for(kind)
     assert found is None if cure is None else str(found).startswith(cure)
 
@@ -373,8 +373,8 @@ def test_an_error_says_what_became_of_the_message(error: SkycoreError, verdict: 
     assert error.may_have_been_sent == (verdict is Verdict.IN_DOUBT)
 
 
-def test_who_opted_out_is_not_safe_to_send_to_again() -> None:
-    """`except NotSent`, which means to try again, does not catch it."""
+def test_an_opted_out_recipient_is_not_safe_to_send_to_again() -> None:
+    """RecipientOptedOut is no NotSent, which would mean to try again."""
     assert not isinstance(RecipientOptedOut("said STOP"), NotSent)
     assert not RecipientOptedOut.may_have_been_sent
 

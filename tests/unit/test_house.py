@@ -325,8 +325,8 @@ def test_dir_shows_the_public_names_alone() -> None:
     ("name", "hint"),
     [("SkycorClient", ": did you mean 'SkycoreClient'?"), ("zzz", ""), ("__wrapped__", "")],
 )
-def test_a_name_that_is_none_is_answered_with_the_near_one(name: str, hint: str) -> None:
-    """Once, and not for what tools look for."""
+def test_an_unknown_name_suggests_the_nearest_one(name: str, hint: str) -> None:
+    """An unknown name of the package suggests the nearest public one."""
     said = f"module 'skycore_async' has no attribute '{name}'{hint}"
     with pytest.raises(AttributeError, match=f"^{re.escape(said)}$"):
         getattr(skycore_async, name)
@@ -362,6 +362,6 @@ def test_all_public_names_are_imported_at_once() -> None:
 
 
 def test_a_name_that_is_not_public_is_not_there() -> None:
-    """A misspelt name is an AttributeError that says so."""
+    """A misspelt name of the package is an AttributeError."""
     with pytest.raises(AttributeError, match="no attribute 'SkycoreClint'"):
         skycore_async.SkycoreClint  # type: ignore[attr-defined] # noqa: B018

@@ -153,8 +153,8 @@ def test_outcomes_are_matched_by_their_fields() -> None:
             pytest.fail("an Accepted is no Failed")
 
 
-def test_what_the_wire_left_out_is_none() -> None:
-    """Only `raw`, and what makes a kind what it is, must be given."""
+def test_a_field_left_out_on_the_wire_is_none() -> None:
+    """Only `raw`, and the fields that make a kind, are required."""
     required = {
         kind: {field.name for field in attrs.fields(kind) if field.default is attrs.NOTHING}
         for kind in get_args(Notification)

@@ -1,4 +1,4 @@
-"""Telemetry: what OpenTelemetry is told of a message and of a postback, and what never."""
+"""Telemetry: what OpenTelemetry gets about messages and postbacks, and what it never gets."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ RECEIPT = (
 
 
 @attrs.frozen
-class Told:
-    """A telemetry, and what OpenTelemetry was told through it."""
+class RecordedTelemetry:
+    """A telemetry, and what OpenTelemetry received through it."""
 
     telemetry: Telemetry
     tracer_provider: TracerProvider
@@ -67,15 +67,15 @@ class Told:
         return found
 
     def everything(self) -> str:
-        """Return all that was told, as text."""
+        """Return everything that was recorded, as text."""
         spans = [span.to_json() for span in self.exporter.get_finished_spans()]
         data = self.reader.get_metrics_data()
         return "".join(spans) + ("" if data is None else data.to_json())
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
-    """Make a telemetry that tells what it was told."""
+def recorded() -> Iterator[RecordedTelemetry]:
+    """Make a telemetry and the exporters that record its spans and metrics."""
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
     tracer_provider = TracerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -86,7 +86,7 @@ def told() -> Iterator[Told]:
         meter_provider=meter_provider,
         clock=lambda: next(ticks),
     )
-    yield Told(telemetry, tracer_provider, exporter, reader)
+    yield RecordedTelemetry(telemetry, tracer_provider, exporter, reader)
     tracer_provider.shutdown()
     meter_provider.shutdown()
 
@@ -100,32 +100,32 @@ SENT = {
 }
 
 
-def test_the_tags_of_a_message_are_on_its_span(told: Told) -> None:
+def test_the_tags_of_a_message_are_on_its_span(recorded: RecordedTelemetry) -> None:
     """By which its traces are found; metrics have none of them."""
     tagged = attrs.evolve(
         ACCEPTED, message=attrs.evolve(ACCEPTED.message, tags=["spring", "late"])
     )
-    with told.telemetry.sending(BASE_URL) as operation:
+    with recorded.telemetry.sending(BASE_URL) as operation:
         operation.ended(tagged)
         assert "skycore.message.tags" not in operation.attributes
-    assert (told.span().attributes or {})["skycore.message.tags"] == ("spring", "late")
+    assert (recorded.span().attributes or {})["skycore.message.tags"] == ("spring", "late")
 
 
-def test_an_accepted_message_is_a_span_with_its_tracking_id(told: Told) -> None:
+def test_an_accepted_message_is_a_span_with_its_tracking_id(recorded: RecordedTelemetry) -> None:
     """The span has the conventions' attributes, no error, and the tracking id."""
-    with told.telemetry.sending(BASE_URL) as operation:
+    with recorded.telemetry.sending(BASE_URL) as operation:
         operation.ended(ACCEPTED)
-    span = told.span()
+    span = recorded.span()
     assert (span.name, span.kind) == ("send apiv13.example.com:443", SpanKind.CLIENT)
     assert dict(span.attributes or {}) == SENT | {"messaging.message.id": "SMS_12345"}
     assert span.status.status_code is StatusCode.UNSET
 
 
-def test_a_message_is_counted_and_timed(told: Told) -> None:
+def test_a_message_is_counted_and_timed(recorded: RecordedTelemetry) -> None:
     """The counter goes up by one, the histogram has the seconds, neither has the tracking id."""
-    with told.telemetry.sending(BASE_URL) as operation:
+    with recorded.telemetry.sending(BASE_URL) as operation:
         operation.ended(ACCEPTED)
-    points = told.points()
+    points = recorded.points()
     assert points["messaging.client.sent.messages"].value == 1
     duration = points["messaging.client.operation.duration"]
     assert (duration.sum, duration.count) == (0.25, 1)
@@ -141,99 +141,99 @@ def test_a_message_is_counted_and_timed(told: Told) -> None:
         (OutcomeUnknown("no answer for 15551234888"), "OutcomeUnknown", None),
     ],
 )
-def test_a_failure_is_told_by_its_class(
-    told: Told, error: SkycoreError, named: str, code: str | None
+def test_a_failure_is_recorded_by_its_class(
+    recorded: RecordedTelemetry, error: SkycoreError, named: str, code: str | None
 ) -> None:
-    """`error.type` is on span and metrics; a documented code on the span; its words nowhere."""
-    with told.telemetry.sending(BASE_URL) as operation:
+    """A failure sets `error.type` by its class, its code on the span, and its text nowhere."""
+    with recorded.telemetry.sending(BASE_URL) as operation:
         operation.ended(Failed(message=MESSAGE, error=error))
-    span = told.span()
+    span = recorded.span()
     attributes = dict(span.attributes or {})
     assert attributes["error.type"] == named
     assert attributes.get("skycore.error.code") == code
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, None)
-    assert [dict(point.attributes) for point in told.points().values()] == [
+    assert [dict(point.attributes) for point in recorded.points().values()] == [
         SENT | {"error.type": named}
     ] * 2
 
 
-def test_what_is_raised_inside_passes_and_is_told(told: Told) -> None:
+def test_an_exception_passes_and_is_recorded(recorded: RecordedTelemetry) -> None:
     """An exception ends the span as an error by its class, without its text or traceback."""
-    with pytest.raises(ZeroDivisionError), told.telemetry.sending(BASE_URL):
+    with pytest.raises(ZeroDivisionError), recorded.telemetry.sending(BASE_URL):
         raise ZeroDivisionError("15551234888")
-    assert dict(told.span().attributes or {})["error.type"] == "ZeroDivisionError"
-    assert not told.span().events
-    assert told.points()["messaging.client.sent.messages"].value == 1
+    assert dict(recorded.span().attributes or {})["error.type"] == "ZeroDivisionError"
+    assert not recorded.span().events
+    assert recorded.points()["messaging.client.sent.messages"].value == 1
 
 
 @pytest.mark.parametrize("secret", ["15551234888", "Hello Jerry", "order-17", "4888"])
-def test_no_number_text_or_key_is_told(told: Told, secret: str) -> None:
-    """Whatever happens, neither number nor text nor key reaches OpenTelemetry."""
-    with suppress(RuntimeError), told.telemetry.sending(BASE_URL) as operation:
+def test_no_number_text_or_key_is_recorded(recorded: RecordedTelemetry, secret: str) -> None:
+    """No number, text or key reaches OpenTelemetry."""
+    with suppress(RuntimeError), recorded.telemetry.sending(BASE_URL) as operation:
         operation.ended(ACCEPTED)
         operation.ended(Failed(message=MESSAGE, error=OutcomeUnknown(secret)))
         raise RuntimeError(secret)
-    assert secret not in told.everything()
+    assert secret not in recorded.everything()
 
 
-def test_a_password_in_the_address_is_not_told(told: Told) -> None:
-    """Of the API's address host and port are told, nothing else."""
-    with told.telemetry.sending("http://user:secret@127.0.0.1:8080/path?q=1"):
+def test_a_password_in_the_address_is_not_recorded(recorded: RecordedTelemetry) -> None:
+    """Only the host and the port of the API's address are recorded."""
+    with recorded.telemetry.sending("http://user:secret@127.0.0.1:8080/path?q=1"):
         pass
-    assert told.span().name == "send 127.0.0.1:8080"
-    assert "secret" not in told.everything()
-    assert "path" not in told.everything()
+    assert recorded.span().name == "send 127.0.0.1:8080"
+    assert "secret" not in recorded.everything()
+    assert "path" not in recorded.everything()
 
 
-def test_a_message_sent_in_another_task_belongs_to_its_caller(told: Told) -> None:
+def test_a_message_sent_in_another_task_belongs_to_its_caller(recorded: RecordedTelemetry) -> None:
     """With the caller's `here`, the span is a child of the caller's."""
-    tracer = told.tracer_provider.get_tracer("test")
+    tracer = recorded.tracer_provider.get_tracer("test")
     with tracer.start_as_current_span("caller") as caller:
-        parent = told.telemetry.here()
-    with told.telemetry.sending(BASE_URL, parent=parent) as operation:
+        parent = recorded.telemetry.here()
+    with recorded.telemetry.sending(BASE_URL, parent=parent) as operation:
         operation.ended(ACCEPTED)
-    sent = told.exporter.get_finished_spans()[-1]
+    sent = recorded.exporter.get_finished_spans()[-1]
     assert sent.parent is not None
     assert sent.parent.span_id == caller.get_span_context().span_id
 
 
-def test_a_postback_is_a_span_with_its_tracking_id(told: Told) -> None:
+def test_a_postback_is_a_span_with_its_tracking_id(recorded: RecordedTelemetry) -> None:
     """Taking in one notification is one process span, counted and timed apart from sending."""
-    with told.telemetry.receiving(parse_postback(RECEIPT)):
+    with recorded.telemetry.receiving(parse_postback(RECEIPT)):
         pass
-    span = told.span()
+    span = recorded.span()
     assert (span.name, span.kind) == ("process postback", SpanKind.CONSUMER)
     attributes = dict(span.attributes or {})
     assert attributes["messaging.operation.type"] == "process"
     assert attributes["messaging.message.id"] == "SMS_12345"
-    points = told.points()
+    points = recorded.points()
     assert points["messaging.client.consumed.messages"].value == 1
     assert points["messaging.process.duration"].sum == 0.25
     assert points.keys() == {"messaging.client.consumed.messages", "messaging.process.duration"}
-    assert "15551234888" not in told.everything()
+    assert "15551234888" not in recorded.everything()
 
 
-def test_a_bundle_is_one_span_with_its_size(told: Told) -> None:
+def test_a_bundle_is_one_span_with_its_size(recorded: RecordedTelemetry) -> None:
     """A postback of several notifications has their number and no single tracking id."""
-    with told.telemetry.receiving(parse_postback(RECEIPT) * 3):
+    with recorded.telemetry.receiving(parse_postback(RECEIPT) * 3):
         pass
-    attributes = dict(told.span().attributes or {})
+    attributes = dict(recorded.span().attributes or {})
     assert attributes["messaging.batch.message_count"] == 3
     assert "messaging.message.id" not in attributes
-    assert told.points()["messaging.client.consumed.messages"].value == 3
+    assert recorded.points()["messaging.client.consumed.messages"].value == 3
 
 
-def test_a_postback_that_could_not_be_taken_in_is_an_error(told: Told) -> None:
+def test_a_postback_that_could_not_be_taken_in_is_an_error(recorded: RecordedTelemetry) -> None:
     """The receiver answers 500 and tells by which error."""
-    with told.telemetry.receiving(parse_postback(RECEIPT)) as operation:
+    with recorded.telemetry.receiving(parse_postback(RECEIPT)) as operation:
         operation.failed(TimeoutError("15551234888"))
-    assert told.span().status.status_code is StatusCode.ERROR
-    assert dict(told.span().attributes or {})["error.type"] == "TimeoutError"
-    assert "15551234888" not in told.everything()
+    assert recorded.span().status.status_code is StatusCode.ERROR
+    assert dict(recorded.span().attributes or {})["error.type"] == "TimeoutError"
+    assert "15551234888" not in recorded.everything()
 
 
 def test_without_an_sdk_it_costs_nothing_and_breaks_nothing() -> None:
-    """Where the program set no providers, the operations pass and are told to nobody."""
+    """Without providers in the program, operations pass and record nothing."""
     telemetry = Telemetry()
     with telemetry.sending(BASE_URL) as operation:
         operation.ended(ACCEPTED)
@@ -250,24 +250,24 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.anyio
-async def test_a_client_tells_of_what_it_sends(told: Told) -> None:
+async def test_a_client_records_what_it_sends(recorded: RecordedTelemetry) -> None:
     """Each message is a span whose parent is its caller's, though a task of its own sends it."""
-    tracer = told.tracer_provider.get_tracer("a user's")
+    tracer = recorded.tracer_provider.get_tracer("a user's")
     client = SkycoreClient(
         api_key="a key",
         from_="60856",
         base_url=BASE_URL,
         transport=StubTransport(),
-        telemetry=told.telemetry,
+        telemetry=recorded.telemetry,
     )
     async with client:
         with tracer.start_as_current_span("order") as order:
             await client.send_sms(to="15551234888", text="Hello Jerry")
-    sent, _ = told.exporter.get_finished_spans()
+    sent, _ = recorded.exporter.get_finished_spans()
     assert sent.parent is not None
     assert sent.parent.span_id == order.get_span_context().span_id
     assert (sent.attributes or {})["messaging.message.id"] == "SMS_15551234888"
-    assert told.points()["messaging.client.sent.messages"].value == 1
+    assert recorded.points()["messaging.client.sent.messages"].value == 1
 
 
 async def post(receiver: PostbackReceiver) -> int:
@@ -278,25 +278,25 @@ async def post(receiver: PostbackReceiver) -> int:
 
 
 @pytest.mark.anyio
-async def test_a_receiver_tells_of_what_it_takes_in(told: Told) -> None:
+async def test_a_receiver_records_what_it_takes_in(recorded: RecordedTelemetry) -> None:
     """A postback is a span."""
-    receiver = PostbackReceiver(on_notification=str, telemetry=told.telemetry)
+    receiver = PostbackReceiver(on_notification=str, telemetry=recorded.telemetry)
     assert await post(receiver) == 200
-    assert told.span().status.status_code is StatusCode.UNSET
-    assert told.points()["messaging.client.consumed.messages"].value == 1
+    assert recorded.span().status.status_code is StatusCode.UNSET
+    assert recorded.points()["messaging.client.consumed.messages"].value == 1
 
 
 @pytest.mark.anyio
-async def test_a_receiver_tells_of_what_it_cannot_take_in(told: Told) -> None:
+async def test_a_receiver_records_what_it_cannot_take_in(recorded: RecordedTelemetry) -> None:
     """What a handler raised is the span's error, by its class."""
 
     def failing(_: Notification) -> None:
         raise ZeroDivisionError
 
-    receiver = PostbackReceiver(on_notification=failing, telemetry=told.telemetry)
+    receiver = PostbackReceiver(on_notification=failing, telemetry=recorded.telemetry)
     assert await post(receiver) == 500
-    assert told.span().status.status_code is StatusCode.ERROR
-    assert (told.span().attributes or {})["error.type"] == "ZeroDivisionError"
+    assert recorded.span().status.status_code is StatusCode.ERROR
+    assert (recorded.span().attributes or {})["error.type"] == "ZeroDivisionError"
 
 
 class Broken(SimpleSpanProcessor):
@@ -308,7 +308,7 @@ class Broken(SimpleSpanProcessor):
 
 @pytest.mark.anyio
 async def test_an_outcome_is_not_lost_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
-    """Where what is told goes wrong, the message was accepted all the same."""
+    """An error in telemetry leaves an accepted message accepted."""
     provider = TracerProvider()
     provider.add_span_processor(Broken(InMemorySpanExporter()))
     telemetry = Telemetry(tracer_provider=provider, meter_provider=MeterProvider())
@@ -340,8 +340,8 @@ async def test_a_postback_is_not_refused_for_its_trace(caplog: pytest.LogCapture
 
 
 @pytest.mark.anyio
-async def test_what_breaks_in_a_transport_is_no_matter_of_its_trace(told: Told) -> None:
-    """A transport that breaks its contract leaves doubt, of which the trace tells, too."""
+async def test_a_broken_transport_makes_an_error_span(recorded: RecordedTelemetry) -> None:
+    """A transport that breaks its protocol leaves doubt, and the span is an error."""
 
     def accident(_to: str) -> bytes:
         raise KeyError("a lane")
@@ -350,9 +350,9 @@ async def test_what_breaks_in_a_transport_is_no_matter_of_its_trace(told: Told) 
         api_key="a key",
         from_="60856",
         transport=StubTransport(accident),
-        telemetry=told.telemetry,
+        telemetry=recorded.telemetry,
     )
     async with client:
         with pytest.raises(OutcomeUnknown, match="KeyError"):
             await client.send_sms(to="15551234888", text="Hello")
-    assert told.span().status.status_code is StatusCode.ERROR
+    assert recorded.span().status.status_code is StatusCode.ERROR

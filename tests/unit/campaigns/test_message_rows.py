@@ -1,4 +1,4 @@
-"""Which of the messages to one number is loaded, by what the campaign has under their keys."""
+"""Which of several rows with one number is loaded, given what the campaign has."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def row(to: str) -> str:
 def test_what_is_loaded_already_counts_where_it_is_to_the_number(
     known: dict[str | None, str], expected: SMS
 ) -> None:
-    """Not what is loaded to another number under one of the keys; of what was pruned nobody knows.
+    """Of rows with one number, the one whose key is loaded to that number counts.
 
-    One message alone is loaded whatever there is: it may have been mended.
+    A single row counts in any case, since its text may have been corrected.
     """
     assert standing((FIRST, SECOND), known) is expected
     assert standing((FIRST,), known) is FIRST

@@ -1,4 +1,4 @@
-"""When doubts in a row are reported, and what a report says: by values alone."""
+"""When doubts in a row are reported, and with which counts, over values alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def streak(*outcomes: Outcome) -> DoubtStreak:
 
 
 def test_where_messages_get_through_it_is_said_once_a_chunk() -> None:
-    """Answers and refusals of a message cost no statement of their own."""
+    """Answered messages are reported once a chunk."""
     calm = streak(ACCEPTED, failed(Rejected.of(code="E110")))
     assert not calm.is_due
     assert calm.has_report
@@ -34,12 +34,12 @@ def test_where_messages_get_through_it_is_said_once_a_chunk() -> None:
 
 
 def test_what_was_not_sent_says_nothing() -> None:
-    """It costs nothing, and is sent later: no outage stops a campaign for it."""
+    """A message not sent is not reported."""
     assert not streak(failed(NotSent("no route"))).has_report
 
 
 def test_doubts_are_reported_a_few_at_a_time() -> None:
-    """So that a campaign is halted a few doubts after its limit at most."""
+    """Doubts are reported every few of them."""
     many = streak(*[DOUBT] * (REPORT_EVERY - 1))
     assert not many.is_due
     assert many.has_report
@@ -53,7 +53,7 @@ def test_doubts_are_reported_a_few_at_a_time() -> None:
 
 
 def test_a_clear_answer_ends_a_streak_that_was_reported() -> None:
-    """The campaign's count starts anew, from the doubts that came after the answer."""
+    """An answer after reported doubts restarts the campaign's count."""
     many = streak(*[DOUBT] * REPORT_EVERY)
     many.report()
     many.add(ACCEPTED)
@@ -63,5 +63,5 @@ def test_a_clear_answer_ends_a_streak_that_was_reported() -> None:
 
 
 def test_what_was_recorded_before_is_not_reported() -> None:
-    """An outcome from the ledger says nothing of the provider as it is now."""
+    """A recorded outcome is not reported."""
     assert not streak(failed(OutcomeUnknown("lost"), recorded=True)).has_report

@@ -1,4 +1,4 @@
-"""The messages of a chunk that wait for their hours, and for how long."""
+"""Messages of a chunk that wait for their hours, and for how long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEW_YORK, LOS_ANGELES, NOWHERE = (
 
 
 def test_whose_hours_are_not_now_waits() -> None:
-    """The others need not; and how long is the time until the first of those that wait."""
+    """A message outside its hours waits, and the wait ends with the first one's hours."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
     assert list(waiting.ready(iter([LOS_ANGELES, NEW_YORK]))) == [NEW_YORK]
     assert (waiting.keys(), waiting.seconds()) == ([LOS_ANGELES.key], 3 * 3600)
@@ -28,7 +28,7 @@ def test_whose_hours_are_not_now_waits() -> None:
 
 
 def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
-    """At night, all wait, and the east is first."""
+    """At night all messages wait until the first of them may begin."""
     night = MORNING - timedelta(hours=5)
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: night)
     assert list(waiting.ready(iter([LOS_ANGELES, NEW_YORK]))) == []
@@ -36,7 +36,7 @@ def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
 
 
 def test_what_has_no_hours_is_looked_at_now_and_then() -> None:
-    """Where nobody knows when it may be sent, it is not sent, nor said to be at any time."""
+    """A message without time zone waits without end, and is checked hourly."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
     assert list(waiting.ready(iter([NOWHERE]))) == []
     assert waiting.seconds() == 3600
@@ -44,7 +44,7 @@ def test_what_has_no_hours_is_looked_at_now_and_then() -> None:
 
 
 def test_without_hours_none_waits() -> None:
-    """The messages are those of the chunk."""
+    """Without hours no message waits."""
     waiting = WaitingMessages(read_hours(None, None), lambda: MORNING)
     assert list(waiting.ready(iter([NOWHERE]))) == [NOWHERE]
     waiting.check(NOWHERE)
@@ -52,7 +52,7 @@ def test_without_hours_none_waits() -> None:
 
 
 def test_a_machine_that_cannot_tell_the_hours_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker ends in words, with what is to be installed, instead of sending at any hour."""
+    """A machine without `phonenumbers` gets a ConfigurationError for a campaign with hours."""
 
     def read(_between: str, _zone: str | None) -> SendingHours:
         raise MissingExtra("phonenumbers is not installed: pip install 'skycore-async[numbers]'")

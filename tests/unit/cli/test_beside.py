@@ -1,4 +1,4 @@
-"""What is told beside messages that are under way, on a terminal that Ctrl-S has stopped."""
+"""Lines and logs printed beside messages under way, on a terminal stopped by Ctrl-S."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skycore_async.cli.ui.output import announce
 
 
 class Stopped(io.StringIO):
-    """A terminal that is stopped until `goes_on`."""
+    """A terminal that blocks until `goes_on`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Stopped(io.StringIO):
 
 
 def test_who_tells_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was told is all there once the terminal goes on, in its order, at the latest then."""
+    """Announcements do not wait for a stopped terminal, and all appear in order later."""
     monkeypatch.setattr(sys, "stderr", stopped := Stopped())
     with Beside(announce) as lines:
         for line in ("lost", "here again", "Stopping"):
@@ -41,7 +41,7 @@ def test_who_tells_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_who_logs_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error in the log holds up no message either, and is written before the program ends."""
+    """Log records do not wait for a stopped terminal, and are written before the end."""
     monkeypatch.setattr(sys, "stderr", stopped := Stopped())
     log = logging.Logger("own")
     handler = LogBeside(logging.ERROR)
@@ -55,7 +55,7 @@ def test_who_logs_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_error_of_the_reader_ends_no_telling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody reads any more, what comes after is given all the same."""
+    """An output error does not keep later lines from being printed."""
     shown: list[str] = []
 
     def refuse(line: str, **_: object) -> NoReturn:

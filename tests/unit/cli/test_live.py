@@ -1,4 +1,4 @@
-"""How far a bulk send is, on a terminal that goes away or is stopped."""
+"""The progress display of a bulk send on a terminal that is closed or stopped."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from skycore_async.cli.bulk.progress import BulkCounters
 
 
 class _Gone(io.StringIO):
-    """A terminal that was closed under a process that lives on."""
+    """A terminal that was closed."""
 
     def write(self, _text: str) -> NoReturn:
         raise OSError(5, "Input/output error")
 
 
 def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn any more, and no error stops the messages."""
+    """A closed terminal does not end the run."""
     monkeypatch.setenv("TERM", "xterm")  # on a dumb terminal nothing is drawn
     gone = Console(file=_Gone(), force_terminal=True)
     monkeypatch.setattr(live, "console", lambda *, stderr: gone)
@@ -34,7 +34,7 @@ def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class _Stopped(io.StringIO):
-    """A terminal that Ctrl-S stops after the third write, until `goes_on`."""
+    """A terminal that blocks after the third write, until `goes_on`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class _Stopped(io.StringIO):
 async def beside(
     show: Callable[[BulkCounters], Coroutine[Any, Any, None]], stopped: _Stopped, *, is_ended: bool
 ) -> None:
-    """Show how far it is on a stopped terminal, which goes on before or after that is ended."""
+    """Show progress on a stopped terminal that goes on before or after the end."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(show, BulkCounters(total=3))
         await anyio.to_thread.run_sync(stopped.is_awaited.wait, 5)
@@ -71,7 +71,7 @@ async def beside(
 def test_a_terminal_that_is_stopped_holds_up_no_message(
     monkeypatch: pytest.MonkeyPatch, is_live: bool, is_ended: bool
 ) -> None:
-    """While what is shown waits for its reader, the event loop does not."""
+    """A stopped terminal does not block the event loop."""
     stopped = _Stopped()
     if is_live:
         shown = Console(file=stopped, force_terminal=True)

@@ -1,4 +1,4 @@
-"""What the database is asked of the rows of a campaign before they are loaded."""
+"""What the database is asked about a campaign's rows before they are loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skycore_async.cli.bulk.rows import RejectedRow, RejectionKind
 
 
 class Asked:
-    """A connection that keeps what it is asked for, and knows nothing."""
+    """A connection that keeps what it is asked, and knows nothing."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -28,7 +28,7 @@ class Asked:
 
 
 def test_a_key_that_no_database_takes_costs_no_other_row(tmp_path: Path) -> None:
-    """It is a reject as others are; PostgreSQL has no texts with NUL, and would refuse all."""
+    """A key with NUL is rejected, and the other rows are loaded."""
     (tmp_path / "p.csv").write_text("to\n1\n")
     asked: Any = Asked()
     with (

@@ -1,4 +1,4 @@
-"""Phone numbers in text: found in every form, and masked but for their last four digits."""
+"""Phone numbers in texts are masked in every form, but for their last four digits."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ NUMBER = "15551234888"
     ],
 )
 def test_a_number_is_masked_in_each_form(text: str, shown: str) -> None:
-    """With its country code or without, with blanks and signs; another number is none of it."""
+    """A number is masked with or without country code, blanks and signs; others are not."""
     assert mask_in(text, NUMBER) == shown
 
 
 def test_a_number_as_it_is_kept_needs_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table of a million messages has one in each key: a pattern for each takes minutes."""
+    """A number in plain digits is masked without a pattern."""
 
     def none(_text: str, _number: str) -> str:
         raise AssertionError
@@ -45,26 +45,26 @@ def test_a_number_as_it_is_kept_needs_no_pattern(monkeypatch: pytest.MonkeyPatch
     "text", [f"{NUMBER} (555) 123-4888", f"5551234888 {NUMBER}", f"1{NUMBER}"]
 )
 def test_a_number_in_two_forms_is_masked_in_both(text: str) -> None:
-    """Also where one of them is as it is kept."""
+    """A number that stands in two forms is masked in both."""
     assert "123" not in mask_in(text, NUMBER)
 
 
 @pytest.mark.slow
 @given(st.from_regex(r"[12]{5,16}", fullmatch=True), st.text("12 -:", max_size=40))
 def test_it_is_masked_as_by_the_pattern(number: str, around: str) -> None:
-    """Whichever way is taken, the same is shown."""
+    """The quick way masks as the pattern does."""
     for text in (f"{around}{number}", f"{number}{around}", f"{around}:{number}:{around}"):
         assert mask_in(text, number) == masking._masked_by_pattern(text, number)
 
 
 @pytest.mark.parametrize("number", ["", "4888"])
 def test_what_would_be_all_visible_is_not_looked_for(number: str) -> None:
-    """A number of four digits, or none, masks nothing."""
+    """A number of four digits or fewer is not masked."""
     assert mask_in("60856 4888", number) == "60856 4888"
 
 
 def test_a_number_of_many_alike_digits_takes_no_longer() -> None:
-    """Whoever posts chooses what stands for a number, and the text around it."""
+    """A number of very many equal digits is masked in bounded time."""
     local = "2345678"
     shown = mask_in(f"{'1' * 200}{local[:-1]} {local}", "1" * 10_000 + local)
     assert shown == f"{'1' * 200}{local[:-1]} ***{local[-4:]}"
@@ -73,7 +73,7 @@ def test_a_number_of_many_alike_digits_takes_no_longer() -> None:
 @pytest.mark.slow
 @given(st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True), st.text(max_size=9))
 def test_no_number_stands_in_what_is_shown(number: str, around: str) -> None:
-    """Whatever stands around it, the number itself is gone, and its end is there."""
+    """A masked text contains the number's last digits and never the number."""
     shown = mask_in(f"{around}{number}{around}", number)
     assert number not in shown
     assert number[-4:] in shown

@@ -1,4 +1,4 @@
-"""The last turn of a ledger, as it is noted while a bulk send goes on."""
+"""The last turn of a ledger is noted while a bulk send goes on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.anyio
 
 
 class EndOfTest(Exception):
-    """It went on for long enough."""
+    """Ends the loop after enough rounds."""
 
 
 class Unreadable(MemoryLedger):
-    """A ledger that cannot be read where it is told."""
+    """A ledger that cannot be read at a given time."""
 
     is_readable = True
 
@@ -35,7 +35,7 @@ class Unreadable(MemoryLedger):
 
 
 async def test_it_is_noted_every_few_seconds() -> None:
-    """A run that is killed notes nothing in the end; where nothing can be read, it goes on."""
+    """The last turn is noted every few seconds, and a failed read does not end that."""
     noted: list[int] = []
     steps = iter(range(4))
 

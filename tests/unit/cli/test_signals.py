@@ -1,4 +1,4 @@
-"""What a command does at a signal, and with what it says of itself, where nobody hears it."""
+"""Signals to a command, and its announcements when nobody reads them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,14 @@ from skycore_async.cli.ui.signals import Signals
 def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
     monkeypatch: pytest.MonkeyPatch, is_stopped: bool
 ) -> None:
-    """As where nobody reads what is printed, or Ctrl-S has stopped the terminal.
-
-    Else it would wait for what is in flight, or for ever.
-    """
+    """A second signal ends the process even if the output is closed or stopped."""
     goes_on, was_said = threading.Event(), threading.Event()
 
-    class Ended(BaseException):
-        """What stands for the end of the process."""
+    class ProcessEnded(BaseException):
+        """Stands for the end of the process."""
 
     def end(code: int) -> NoReturn:
-        raise Ended(code)
+        raise ProcessEnded(code)
 
     def unsaid() -> None:
         if not is_stopped:
@@ -54,7 +51,7 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
     monkeypatch.setattr(signals, "_PATIENCE", 0.05)
     with pytest.raises(BaseExceptionGroup) as raised:
         anyio.run(run)
-    assert raised.group_contains(Ended, match="130")
+    assert raised.group_contains(ProcessEnded, match="130")
     assert not was_said.is_set()
     goes_on.set()
 
@@ -63,7 +60,7 @@ def test_a_second_signal_ends_the_process_whatever_cannot_be_said(
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("is_ignored", [False, True], ids=["", "nohup"])
 def test_a_terminal_that_is_closed_ends_it_once(backend: str, *, is_ignored: bool) -> None:
-    """A shell says it as well as the system, which is no second Ctrl-C; `nohup` has it go on."""
+    """A closed terminal counts as one signal, though it comes twice; `nohup` ignores it."""
     seen: list[str] = []
 
     async def run() -> None:
@@ -83,7 +80,7 @@ def test_a_terminal_that_is_closed_ends_it_once(backend: str, *, is_ignored: boo
 
 
 def test_what_is_raised_meanwhile_is_raised_as_it_is() -> None:
-    """With its cause, and in no group."""
+    """An exception within `heard` is raised unchanged, in no group."""
 
     async def run() -> None:
         async with Signals().heard(first=anyio.Event().set, second=anyio.Event().set):
@@ -95,7 +92,7 @@ def test_what_is_raised_meanwhile_is_raised_as_it_is() -> None:
 
 
 def test_what_only_tells_of_a_run_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody reads it, or the disk of a log is full, the messages go on."""
+    """An announcement that cannot be printed does not end the run."""
 
     def refused(*_: object, **__: object) -> NoReturn:
         raise BrokenPipeError

@@ -1,4 +1,4 @@
-"""The time that a bulk send is told to start at."""
+"""The start time of a bulk send."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_nothing_starts_before_a_time_that_clocks_skip(given: str, found: str) -> None:
-    """They are put forward from 2 to 3, and half past 2 is no half past 1."""
+    """A start within an hour that clocks skip is not moved to before it."""
     # Python 3.13 names the same time with the other offset.
     assert StartTime().convert(given, None, None) == datetime.fromisoformat(found)

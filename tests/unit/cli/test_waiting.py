@@ -1,4 +1,4 @@
-"""What a run waits for: rows by the hours of their zones, and a time by a clock."""
+"""Rows that wait for their zones' hours, and waiting for a time by the clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def put_off(clock: Clock, zone: str | None = None) -> PutOff:
 
 
 def test_rows_wait_for_the_hours_of_their_zones() -> None:
-    """Each is given once, when its zone is within the hours, and so many at a time."""
+    """Each row is given once when its zone is within the hours, a limited number at a time."""
     clock = Clock()
     rows = put_off(clock)
     for line, to in enumerate((NEW_YORK, LOS_ANGELES, BOSTON, NEW_YORK)):
@@ -53,7 +53,7 @@ def test_rows_wait_for_the_hours_of_their_zones() -> None:
 
 
 def test_where_it_is_not_known_where_a_number_is_nothing_is_put_off() -> None:
-    """Nobody's hours would ever come."""
+    """A number without known zone is not put off."""
     clock = Clock()
     assert not put_off(clock).may_begin(NOWHERE)
     assert not put_off(clock).add(1, NOWHERE)
@@ -62,7 +62,7 @@ def test_where_it_is_not_known_where_a_number_is_nothing_is_put_off() -> None:
 
 
 def test_hours_that_do_not_come_are_waited_for_by_nobody() -> None:
-    """Zones that are not within the hours at one time any more, as once a clock was changed."""
+    """Rows whose zones have no common hours are not waited for."""
     zones: dict[str, tuple[str, ...]] = {NEW_YORK: ("America/New_York",)}
     hours = SendingHours(opens=540, closes=600, zones_of=zones.__getitem__)
     rows = PutOff(hours, Clock())
@@ -72,7 +72,7 @@ def test_hours_that_do_not_come_are_waited_for_by_nobody() -> None:
 
 
 def test_without_hours_nobody_waits() -> None:
-    """Any time is well."""
+    """Without hours every message may begin."""
     rows = PutOff()
     rows.check(SMS(to=NOWHERE, text="Hello"))
     assert rows.may_begin(NOWHERE)
@@ -80,7 +80,7 @@ def test_without_hours_nobody_waits() -> None:
 
 
 def test_a_message_is_held_to_the_clock() -> None:
-    """What may not begin now raises what says so."""
+    """A message outside its hours raises OutsideHours."""
     clock = Clock()
     rows = put_off(clock)
     with pytest.raises(OutsideHours):
@@ -91,7 +91,7 @@ def test_a_message_is_held_to_the_clock() -> None:
 
 @pytest.mark.anyio
 async def test_a_time_is_waited_for_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked at every so often, as it may be put right, or the machine may sleep."""
+    """Waiting for a time checks the clock regularly."""
     monkeypatch.setattr(waiting, "_LOOK_EVERY", 0.001)
     looks: list[datetime] = []
 
@@ -106,7 +106,7 @@ async def test_a_time_is_waited_for_by_the_clock(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.anyio
 async def test_what_is_beside_ends_with_it() -> None:
-    """A task runs for as long as the block, and no longer."""
+    """A task beside a block ends with the block."""
     ran = anyio.Event()
 
     async def task() -> None:

@@ -1,4 +1,4 @@
-"""How `skycore worker` ends: the exit code for the worst that came of its messages."""
+"""The exit code and last words of `skycore worker`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ERROR = ConfigurationError("no tables")
 def test_the_exit_code_is_for_the_worst(
     counters: dict[str, Any], further: dict[str, Any], code: Exit
 ) -> None:
-    """A halt with messages in doubt is not "refused", which would invite sending them again."""
+    """The exit code is that of the worst outcome; doubt comes before a halt."""
     end = WorkerEnd(
         **{
             "counters": WorkerCounters(**counters),
@@ -51,7 +51,7 @@ def test_the_exit_code_is_for_the_worst(
 def test_what_was_done_is_printed_where_the_database_refused_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Messages that may have been sent are not hidden behind the error that ended the worker."""
+    """A worker that ends with an error still prints its counts and doubts."""
     end = WorkerEnd(
         counters=WorkerCounters(in_doubt=2), is_interrupted=False, error=ERROR, unwritten=1
     )

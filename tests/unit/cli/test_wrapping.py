@@ -1,4 +1,4 @@
-"""Lines for people on a terminal: whole words, and commands that can be copied."""
+"""Wrapping lines for people, without breaking words or commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADVICE = (
 
 @pytest.mark.parametrize("width", range(1, 180))
 def test_no_word_is_broken_and_no_command(width: int) -> None:
-    """At any width: a line is wider than the terminal only where one piece of it alone is."""
+    """At any width no word or command is broken."""
     lines = wrapped(ADVICE, width).split("\n")
     assert " ".join(lines) == ADVICE
     command = "`skycore settle mix.db --with a,b`,"
@@ -26,7 +26,7 @@ def test_no_word_is_broken_and_no_command(width: int) -> None:
 
 
 def test_a_line_is_filled() -> None:
-    """The next word goes onto the next line only where it does not fit."""
+    """A word goes onto the next line only if it does not fit."""
     assert wrapped("one two three", 7) == "one two\nthree"
     assert wrapped("one two three", 8) == "one two\nthree"
     assert wrapped("one two three", 13) == "one two three"
@@ -35,7 +35,7 @@ def test_a_line_is_filled() -> None:
 
 
 def test_what_stands_beside_a_name_goes_on_below_itself() -> None:
-    """As in the lines of an estimate; where there is too little room, below the name."""
+    """A wrapped value continues below itself, or below its name if space is short."""
     line = "first text    'Hi Ann, here is what you have asked for, and more'"
     assert wrapped(line, 50) == (
         "first text    'Hi Ann, here is what you have asked\n              for, and more'"
@@ -52,7 +52,7 @@ class _Terminal(io.StringIO):
 
 
 def test_lines_are_wrapped_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To its width, which COLUMNS tells before it does; through a pipe they are whole."""
+    """Lines are wrapped only on a terminal, to COLUMNS or its width."""
     monkeypatch.setenv("COLUMNS", "40")
     for stream, lines in ((io.StringIO(), 1), (_Terminal(), 6)):
         monkeypatch.setattr("sys.stderr", stream)

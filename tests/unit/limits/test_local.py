@@ -29,10 +29,7 @@ from skycore_async.limits.local import PAUSE, RECOVERY_TIME, SLOWEST, RateLimite
 
 
 class Time:
-    """A clock that stands still, but for sleepers, who wake late as told.
-
-    While `held`, sleepers sleep on.
-    """
+    """A clock that only sleepers move, who wake late as told. While `held`, sleepers sleep on."""
 
     def __init__(self, lateness: Iterator[float] | None = None) -> None:
         self.now = 1000.0
@@ -79,26 +76,26 @@ def most_in_a_second(starts: list[float]) -> int:
 
 
 async def settle() -> None:
-    """Let every task come as far as it can without time."""
+    """Let every task run as far as it can without time."""
     for _ in range(10):
         await anyio.lowlevel.checkpoint()
 
 
 def test_a_rate_limiter_is_a_limiter() -> None:
-    """What gives permits to a sender may be any Limiter, and RateLimiter is one."""
+    """RateLimiter satisfies the Limiter protocol."""
     limiter: Limiter = RateLimiter(None)
     assert limiter.start_now() is not None
 
 
 @pytest.mark.parametrize("rate", [0, -1, math.inf, math.nan])
 def test_a_rate_must_be_a_number_above_0(rate: float) -> None:
-    """A rate that rates nothing, or stops everything, is refused at once."""
+    """A rate that is not a finite number above 0 is refused."""
     with pytest.raises(ConfigurationError, match="rate"):
         RateLimiter(rate)
 
 
 def test_a_burst_must_let_something_start() -> None:
-    """A burst below 1 would let nothing start."""
+    """A burst below 1 is refused."""
     with pytest.raises(ConfigurationError, match="burst"):
         RateLimiter(1, 0)
 
@@ -111,7 +108,7 @@ def test_a_burst_must_let_something_start() -> None:
     ],
 )
 def test_what_is_no_number_is_refused_at_once(rate: Any, burst: Any, text: str) -> None:
-    """Text of a configuration, and a burst that could not be counted, are named."""
+    """A rate or burst of a wrong type is refused by name."""
     with pytest.raises(ConfigurationError, match=text):
         RateLimiter(rate, burst)
 
@@ -126,7 +123,7 @@ def test_what_is_no_number_is_refused_at_once(rate: Any, burst: Any, text: str) 
     ],
 )
 def test_starts_follow_the_schedule(rate: float | None, burst: int, starts: list[float]) -> None:
-    """One start every 1 / rate seconds, of which `burst` at once; without a rate all at once."""
+    """`burst` starts are at once, then one every 1 / rate seconds; without rate all at once."""
     time = Time()
     limiter = limited(time, rate, burst)
     seen: list[float] = []
@@ -141,7 +138,7 @@ def test_starts_follow_the_schedule(rate: float | None, burst: int, starts: list
 @pytest.mark.parametrize("burst", [1, 5])
 @pytest.mark.anyio
 async def test_idling_saves_no_more_than_the_burst(burst: int) -> None:
-    """After idling, `burst` start at once, be they asked for at once or waited for."""
+    """After idling `burst` start at once and no more."""
     time = Time()
     limiter = limited(time, 500, burst)
     assert starts_within(limiter, time, 1) > 400
@@ -160,7 +157,7 @@ async def test_idling_saves_no_more_than_the_burst(burst: int) -> None:
 
 
 def test_a_refusal_spends_nothing() -> None:
-    """Asking in vain, however often, changes no later answer."""
+    """`start_now` in vain changes no later answer."""
     time = Time()
     asked, left_alone = limited(time, 500, 2), limited(time, 500, 2)
     for pause in [0.0, 0.0001, 0.0015, 0.0004, 60.0, 0.0, 0.001, 0.0005]:
@@ -181,7 +178,7 @@ def test_a_refusal_spends_nothing() -> None:
 def test_no_second_sees_more_than_rate_and_burst(
     rate: float, burst: int, asking: list[tuple[float, int]]
 ) -> None:
-    """However late who was told to ask again comes back, no window of a second is too full."""
+    """No window of a second has more starts than rate and burst."""
     time = Time()
     limiter = limited(time, rate, burst)
     starts: list[float] = []
@@ -213,7 +210,7 @@ def test_waiters_who_catch_up_fill_no_second_too_much(
     arrivals: list[tuple[float, int]],
     throttles: set[int],
 ) -> None:
-    """Late wake-ups, stalls and throttle answers never lead to more than rate + burst a second."""
+    """Late wake-ups, stalls and throttling never exceed rate and burst in a second."""
     time = Time(cycle(lateness))
     starts: list[float] = []
 
@@ -239,7 +236,7 @@ def test_waiters_who_catch_up_fill_no_second_too_much(
 @pytest.mark.slow
 @pytest.mark.anyio
 async def test_late_wake_ups_do_not_slow_the_whole() -> None:
-    """With every wake-up 0 to 2 ms late, 500 a second are 5,000 in 10 seconds within 1 %."""
+    """Wake-ups up to 2 ms late keep a rate of 500 within 1 %."""
     time = Time(cycle([0.002, 0.0003, 0.0011, 0.0019, 0.0, 0.0007]))
     limiter = limited(time, 500)
     starts: list[float] = []
@@ -258,7 +255,7 @@ async def test_late_wake_ups_do_not_slow_the_whole() -> None:
 
 @pytest.mark.anyio
 async def test_a_stall_is_made_up_for_only_a_little() -> None:
-    """After a stall waiters catch up 20 ms of the schedule, and still fill no second too much."""
+    """After a stall waiters catch up 20 ms of the schedule at most."""
     time = Time(chain([10.0], repeat(0.0)))
     limiter = limited(time, 500)
     starts: list[float] = []
@@ -288,7 +285,7 @@ async def test_a_stall_is_made_up_for_only_a_little() -> None:
     ],
 )
 def test_a_throttle_answer_pauses_everyone(retry_after: float | None, pause: float) -> None:
-    """The server's Retry-After is honoured where it is a time; else the pause is a second."""
+    """A throttle answer pauses all for its Retry-After, or else a second."""
     time = Time()
     limiter = limited(time, None)
     started = limiter.start_now() or 0.0
@@ -299,7 +296,7 @@ def test_a_throttle_answer_pauses_everyone(retry_after: float | None, pause: flo
 
 
 def test_a_shorter_retry_after_does_not_end_a_longer_pause() -> None:
-    """Of several throttle answers, the one that asks for the longest pause has it."""
+    """Of several pauses the longest counts."""
     time = Time()
     limiter = limited(time, 10)
     limiter.slow_down(started=time.now, retry_after=5)
@@ -309,7 +306,7 @@ def test_a_shorter_retry_after_does_not_end_a_longer_pause() -> None:
 
 @pytest.mark.anyio
 async def test_a_pause_reaches_who_waits_already_and_ends_without_a_rush() -> None:
-    """A waiter woken into a pause waits on, and the pause itself is not caught up."""
+    """A pause also stops waiters, and is not made up for."""
     time = Time()
     limiter = limited(time, 100)
     started = limiter.start_now() or 0.0
@@ -329,7 +326,7 @@ async def test_a_pause_reaches_who_waits_already_and_ends_without_a_rush() -> No
 
 
 def test_messages_under_way_together_halve_the_rate_once() -> None:
-    """Of a hundred answers to messages that started before the first, only one halves."""
+    """Throttle answers to messages under way together halve the rate once."""
     time = Time()
     limiter = limited(time, 16, 4)
     started = limiter.start_now() or 0.0
@@ -342,7 +339,7 @@ def test_messages_under_way_together_halve_the_rate_once() -> None:
 
 
 def test_the_rate_is_halved_again_for_a_later_message_but_never_below_the_slowest() -> None:
-    """Each message that starts after a halving may halve again, down to a limit."""
+    """A throttled message from after a halving halves again, down to a minimum."""
     time = Time()
     limiter = limited(time, 320)
     shares = []
@@ -369,7 +366,7 @@ def test_the_rate_recovers_in_steps_and_fully() -> None:
 
 
 def test_an_answer_to_an_old_message_takes_back_no_recovery() -> None:
-    """A late answer pauses, and the recovery goes on from where it was."""
+    """A late throttle answer pauses, and does not undo the recovery."""
     time = Time()
     limiter = limited(time, 64)
     limiter.slow_down(started=time.now)
@@ -381,7 +378,7 @@ def test_an_answer_to_an_old_message_takes_back_no_recovery() -> None:
 
 
 def test_nobody_sleeps_through_the_recovery() -> None:
-    """What was due at a very low rate comes sooner once the rate is whole again."""
+    """A start due at a low rate comes sooner once the rate has recovered."""
     time = Time()
     limiter = limited(time, 0.5)
     for _ in range(5):
@@ -395,7 +392,7 @@ def test_nobody_sleeps_through_the_recovery() -> None:
 
 
 def test_a_rate_is_learnt_where_there_is_none() -> None:
-    """A throttle answer without a rate: half of what was started in a second, then all again."""
+    """Without a rate a throttle answer sets half of the current one, which recovers."""
     time = Time()
     limiter = limited(time, None)
     for _ in range(160):
@@ -416,7 +413,7 @@ def test_a_rate_is_learnt_where_there_is_none() -> None:
 
 @pytest.mark.anyio
 async def test_first_come_first_served_and_start_now_never_overtakes() -> None:
-    """Waiters start in the order of their coming, and nobody passes them."""
+    """Waiters start in order, and `start_now` overtakes none."""
     time = Time()
     limiter = limited(time, 10)
     limiter.start_now()
@@ -441,7 +438,7 @@ async def test_first_come_first_served_and_start_now_never_overtakes() -> None:
 
 @pytest.mark.anyio
 async def test_who_waits_in_another_event_loop_is_not_waited_for(anyio_backend: str) -> None:
-    """Nobody can be woken from another thread's: each event loop has a line of its own."""
+    """Each event loop has its own queue of waiters."""
     time = Time()
     limiter = limited(time, 10)
     assert limiter.start_now() == 1000.0
@@ -471,7 +468,7 @@ async def test_who_waits_in_another_event_loop_is_not_waited_for(anyio_backend: 
 
 
 def test_a_forked_process_waits_for_no_thread_of_its_parents() -> None:
-    """What another thread held as the process was forked is given up by nobody in the child."""
+    """A forked child does not wait for a lock that a parent's thread held."""
     limiter = RateLimiter(None)
     limiter._guard.acquire()
     thread = threading.Thread(target=local._in_child)
@@ -490,7 +487,7 @@ def test_a_forked_process_waits_for_no_thread_of_its_parents() -> None:
 async def test_a_cancelled_waiter_costs_the_others_nothing(
     victim: int, native: bool, anyio_backend: str
 ) -> None:
-    """A waiter who is cancelled takes no start, keeps no lock, and is not counted on."""
+    """A cancelled waiter takes no start and delays no other."""
     if native and anyio_backend != "asyncio":
         pytest.skip("trio has cancel scopes alone")
     time = Time()
@@ -532,7 +529,7 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(
 
 @pytest.mark.anyio
 async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
-    """The schedule is not made up for over a time in which the last waiter had gone."""
+    """The schedule is not made up for after the last waiter has left."""
     time = Time()
     limiter = limited(time, 500)
     limiter.start_now()
@@ -547,7 +544,7 @@ async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
 async def test_a_rate_limiter_is_made_outside_and_shared_by_clients_of_one_event_loop(
     anyio_backend: str,
 ) -> None:
-    """A limiter that is made before any event loop runs limits all its clients together."""
+    """A limiter made outside an event loop limits all its clients together."""
     time = Time()
     limiter = await anyio.to_thread.run_sync(limited, time, 10)
     starts: list[float] = []

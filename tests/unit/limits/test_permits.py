@@ -1,4 +1,4 @@
-"""The permits that a process holds: used in time or lost, asked for late, translated safely.
+"""The permits of a process: used in time or lost, requested late, safely translated.
 
 Strategy: all of it is arithmetic, so times are plain numbers.
 """
@@ -16,12 +16,12 @@ THERE = 5000.0
 
 
 def answer(at: float, *, took: float = 0.0, halvings: int = 0, pause: float = 0.0) -> PermitGrant:
-    """Return an answer without permits, made as soon as it was asked for."""
+    """Return an answer without permits, made at the moment of the request."""
     return PermitGrant(now=THERE + at, sent=at, received=at + took, halvings=halvings, pause=pause)
 
 
 def permits_at(*moments: float, asked: float = 0.0, took: float = 0.0) -> PermitGrant:
-    """Grant a permit at each of these moments of our clock, which are evenly apart."""
+    """Grant a permit at each of these evenly spaced moments of our clock."""
     return PermitGrant(
         now=THERE + asked,
         sent=asked,
@@ -42,7 +42,7 @@ def holding(*moments: float) -> Permits:
 
 
 def test_a_permit_begins_when_it_is_due_and_once() -> None:
-    """Each permit is given to one, and not before its moment."""
+    """Each permit starts one message, and not before its time."""
     permits = holding(1.0, 2.0)
     assert [permits.start(now) for now in (0.99, 1.0, 1.0, 1.99, 2.0, 2.0)] == [
         False,
@@ -55,7 +55,7 @@ def test_a_permit_begins_when_it_is_due_and_once() -> None:
 
 
 def test_a_permit_that_is_missed_is_lost() -> None:
-    """A permit begins up to LATE after its moment, or what the answer said, and no later."""
+    """A permit can be used up to LATE, or the granted lateness, after its time."""
     assert holding(1.0).start(1.0 + LATE)
     assert not holding(1.0).start(1.001 + LATE)
     late = holding(1.0, 2.0)
@@ -67,7 +67,7 @@ def test_a_permit_that_is_missed_is_lost() -> None:
 
 
 def test_as_many_are_asked_for_as_wait() -> None:
-    """Who holds a permit that waits for its moment needs no other."""
+    """As many permits are requested as waiters lack."""
     assert Permits().ask(0.0, 0) is None
     assert Permits().ask(0.0, 7) == PermitRequest(count=7)
     permits = holding(1.0, 2.0)
@@ -76,7 +76,7 @@ def test_as_many_are_asked_for_as_wait() -> None:
 
 
 def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
-    """Nobody hoards, and nobody runs dry while an answer is on its way."""
+    """More permits are requested just before the last one is due."""
     permits = holding()
     permits.granted(permits_at(1.0, 2.0, took=0.1), 0.1)
     due = 2.0 - AHEAD - 0.1
@@ -92,7 +92,7 @@ def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
 
 
 def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
-    """Permits are asked for no earlier than the answer can be here."""
+    """The delay of requests follows how long answers took."""
     permits = Permits()
     delays = []
     for took in (0.2, 0.0, 0.3, 60.0):
@@ -104,7 +104,7 @@ def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
 
 
 def test_a_permit_is_never_earlier_here_than_there() -> None:
-    """The clocks are no further apart than the quickest answer has shown."""
+    """A permit never starts earlier by our clock than by the database's."""
     permits = Permits()
     permits.granted(answer(0.0, took=0.02), 0.02)
     permits.granted(permits_at(1.0, asked=0.5, took=0.3), 0.8)
@@ -113,7 +113,7 @@ def test_a_permit_is_never_earlier_here_than_there() -> None:
 
 
 def test_a_clock_that_was_set_is_noticed() -> None:
-    """Where the clock of the database jumps either way, the distance is drawn anew."""
+    """A jump of the database's clock resets the translation."""
     for jump in (-100.0, 100.0):
         permits = Permits()
         permits.granted(answer(0.0), 0.0)
@@ -139,7 +139,7 @@ def test_nothing_is_asked_for_before_one_is_told_to() -> None:
 
 @pytest.mark.parametrize("heard", ["here", "there"])
 def test_a_pause_gives_up_what_was_granted_before_it(heard: str) -> None:
-    """Throttled here or elsewhere: permits held are gone, those on their way count for nothing."""
+    """A pause discards permits that were granted before it."""
     permits = holding(1.0, 2.0)
     if heard == "here":
         permits.slow_down(0.5, started=0.0, retry_after=4.0)
@@ -159,7 +159,7 @@ def test_a_pause_gives_up_what_was_granted_before_it(heard: str) -> None:
 def test_without_a_usable_retry_after_a_pause_has_its_usual_length(
     retry_after: float | None,
 ) -> None:
-    """As for any limiter."""
+    """Without a usable Retry-After a pause has its default length."""
     permits = Permits()
     permits.slow_down(7.0, started=6.0, retry_after=retry_after)
     asked = permits.ask(7.0, 0)
@@ -169,7 +169,7 @@ def test_without_a_usable_retry_after_a_pause_has_its_usual_length(
 
 
 def test_the_rate_is_halved_once_for_those_under_way_together() -> None:
-    """Not again for a message that started before the halving was heard of, whoever halved."""
+    """The rate is halved once for messages under way together."""
     permits = Permits()
 
     def told(now: float, started: float) -> Throttle | None:
@@ -185,7 +185,7 @@ def test_the_rate_is_halved_once_for_those_under_way_together() -> None:
 
 
 def test_a_failure_is_followed_by_a_pause_that_grows_and_nothing_is_forgotten() -> None:
-    """A throttle answer is told in the end, together with those that came since."""
+    """A failed request is followed by a growing pause, and throttling is reported later."""
     permits = Permits()
     permits.slow_down(0.0, started=-1.0, retry_after=30.0)
     pauses, now = [], 0.0

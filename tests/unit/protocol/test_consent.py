@@ -69,13 +69,13 @@ CASES = [
 ]
 
 
-def test_a_text_says_what_a_person_would_read_in_it() -> None:
-    """Sure where nothing else is said, unclear where a word of it is there, and else nothing."""
+def test_a_text_is_an_opt_out_an_opt_in_unclear_or_neither() -> None:
+    """Each text of the table is a clear opt-out or opt-in, unclear, or neither."""
     assert {text: consent_in(text) for text, _ in CASES} == dict(CASES)
 
 
-def test_each_word_of_the_tables_is_sure_where_it_stands_alone() -> None:
-    """As it is written, in capitals and with a full stop; and no word is in two of them."""
+def test_each_keyword_is_clear_where_it_stands_alone() -> None:
+    """Each keyword is clear when it stands alone, and no keyword is in two tables."""
     for words, _, source in (*consent_words._STRONG, *consent_words._ALONE):
         for text in (words, words.upper(), f"{words}.", f"Please, {words}"):
             assert consent_in(text) is Consent.REVOKED, text
@@ -85,8 +85,8 @@ def test_each_word_of_the_tables_is_sure_where_it_stands_alone() -> None:
     assert not any((word,) in set().union(*tables) for word in consent_words.COURTESIES)
 
 
-def test_a_long_text_is_read_in_little_time() -> None:
-    """A megabyte of words, or of what looks like them, takes no longer than a long message."""
+def test_a_long_text_is_classified_in_little_time() -> None:
+    """A text of a megabyte is classified in under a second."""
     for part in (
         "stop",
         "stop it ",

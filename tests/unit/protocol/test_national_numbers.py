@@ -66,18 +66,18 @@ def test_a_number_is_read_as_one_of_the_country(country: str, written: str, digi
         ("GB", "+44 (0)20 7946 0958", r"leave it out, as in \+44 20 7946 0958"),
     ],
 )
-def test_what_is_of_no_country_or_could_be_of_two_is_refused(
+def test_a_number_of_no_country_or_of_two_is_refused(
     country: str, written: str, said: str
 ) -> None:
-    """Nobody guesses whom a message is for; the error says what to write."""
+    """A number of no country, or of two possible ones, is refused with what to write."""
     with pytest.raises(InvalidMessage, match=said) as caught:
         number(written, NationalNumbers(country))
     assert caught.value.field == "to"
 
 
 @pytest.mark.parametrize("country", ["UK", "USA", "", "1", "001", None, ["US"]])
-def test_a_country_that_there_is_none_of_is_refused(country: Any) -> None:
-    """The two letters of a country are asked for when the reader is made."""
+def test_an_unknown_country_is_refused(country: Any) -> None:
+    """An unknown country is refused when the reader is made."""
     with pytest.raises(ConfigurationError, match="is no country: its two letters are needed"):
         NationalNumbers(country)
 
@@ -88,8 +88,8 @@ def test_a_reader_is_a_value() -> None:
     assert repr(NationalNumbers("GB")) == "NationalNumbers(country='GB')"
 
 
-def test_what_is_no_text_is_not_read() -> None:
-    """A number that is an int is refused before any reader sees it."""
+def test_a_number_that_is_no_text_is_refused() -> None:
+    """A number that is no text is refused before the reader sees it."""
     wrong: Any = 5551234888
     with pytest.raises(InvalidMessage, match="a str is needed, not int"):
         number(wrong, NationalNumbers("US"))

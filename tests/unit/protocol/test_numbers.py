@@ -16,8 +16,8 @@ from skycore_async.protocol import numbers
 
 @pytest.mark.parametrize("size", [15, 40, 41, 9000])
 @pytest.mark.parametrize("script", ["0123456789", "٠١٢٣٤٥٦٧٨٩"])
-def test_of_an_overlong_number_the_end_is_kept(size: int, script: str) -> None:
-    """It is no number that can be sent to, and may still be one with more in front."""
+def test_digits_keeps_the_end_of_an_overlong_number(size: int, script: str) -> None:
+    """`digits` keeps the last 40 digits of an overlong number."""
     written = "".join(script[place * place % 10] for place in range(size))
     kept = numbers.digits(written)
     assert kept == "".join(str(place * place % 10) for place in range(size))[-40:]
@@ -40,7 +40,7 @@ SAME = {
 
 @pytest.mark.parametrize("case", SAME)
 def test_a_number_may_be_the_same_with_and_without_its_country_code(case: str) -> None:
-    """In either order; and those that may be the same end the same, by which they are found."""
+    """Numbers that may be the same have the same ending, in either order."""
     one, other, expected = SAME[case]
     assert numbers.may_be_same(one, other) is expected
     assert numbers.may_be_same(other, one) is expected
@@ -127,7 +127,7 @@ def test_what_is_no_number_is_refused(to: str) -> None:
         ("١٥٥٥١٢٣٤٨٨٨", r"5 to 15 digits \(0 to 9\), the country code first"),
     ],
 )
-def test_what_is_to_be_written_instead_is_said(to: str, cure: str) -> None:
+def test_the_error_says_how_to_write_the_number(to: str, cure: str) -> None:
     """The error of a number that is not international says how to write it."""
     with pytest.raises(InvalidMessage, match=cure):
         numbers.number(to)
@@ -189,5 +189,5 @@ def test_a_long_wrong_number_is_cut_in_the_error() -> None:
     ],
 )
 def test_a_number_may_be_named_as_within_its_country(number: str, names: tuple[str, ...]) -> None:
-    """With a 0 in front, and without where that is no longer than an American number."""
+    """`spellings` gives a number also as written within its country."""
     assert numbers.spellings(number) == (number, *names)

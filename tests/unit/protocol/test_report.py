@@ -83,7 +83,7 @@ def test_the_link_is_found_wherever_it_stands(body: bytes) -> None:
 
 @pytest.mark.parametrize("key", [KEY, f"%{ord(KEY[0]):02X}{KEY[1:]}", KEY.lower()])
 def test_a_link_that_has_the_api_key_in_it_says_so(key: str) -> None:
-    """In whatever way it is written."""
+    """A link that contains the API key, however written, is marked."""
     link = read(response(f"<URL>https://a.example/?k={key}</URL>"))
     assert (link.url, link.has_key) == (f"https://a.example/?k={key}", True)
 
@@ -134,8 +134,8 @@ NO_LINK = {
 
 
 @pytest.mark.parametrize(("body", "status"), NO_LINK.values(), ids=NO_LINK)
-def test_what_has_no_link_is_no_report(body: bytes, status: int) -> None:
-    """Nothing is guessed, and nothing of it is quoted; no message is in doubt for it."""
+def test_an_answer_without_a_link_is_a_report_error(body: bytes, status: int) -> None:
+    """An answer without a link is a ReportError that quotes nothing of the answer."""
     with pytest.raises(ReportError) as caught:
         read(body, status=status)
     assert "example" not in str(caught.value)
@@ -153,10 +153,10 @@ PAUSES = {
 
 
 @pytest.mark.parametrize(("info", "headers", "pause"), PAUSES.values(), ids=PAUSES)
-def test_who_is_too_early_is_told_how_long_to_wait(
+def test_a_look_up_that_is_too_early_says_how_long_to_wait(
     info: str, headers: dict[str, str], pause: float
 ) -> None:
-    """As the answer says it, or five minutes; never longer than a day."""
+    """A look-up that is too early says how long to wait, at most a day."""
     said = f"<STATUS>Failure</STATUS><ERRORCODE>E510</ERRORCODE><ERRORINFO>{info}</ERRORINFO>"
     with pytest.raises(LookupTooSoon) as caught:
         read(response(said), headers=headers)
@@ -164,14 +164,14 @@ def test_who_is_too_early_is_told_how_long_to_wait(
 
 
 def test_http_429_is_too_early() -> None:
-    """It has no code."""
+    """HTTP 429 is a LookupTooSoon without a code."""
     with pytest.raises(LookupTooSoon, match="HTTP 429") as caught:
         read(b"<html>slow down</html>", status=429, headers={"retry-after": "7"})
     assert (caught.value.retry_after, caught.value.code) == (7.0, None)
 
 
 def test_an_answer_that_repeats_the_key_does_not_show_it() -> None:
-    """What it says is read without the key."""
+    """An error does not show an API key that the answer repeats."""
     with pytest.raises(Rejected) as caught:
         read(response(f"<ERRORCODE>E108</ERRORCODE><ERRORINFO>in {KEY}</ERRORINFO>"))
     assert KEY not in str(caught.value)

@@ -114,8 +114,8 @@ INHERITING = {
 
 @pytest.mark.parametrize("closed", ["", " /"], ids=["well-formed", "closed before its messages"])
 @pytest.mark.parametrize("section", INHERITING)
-def test_a_message_has_what_its_group_has(section: ReportSection, closed: str) -> None:
-    """And only within its group: the next one, and what is sent one by one, inherit nothing."""
+def test_a_message_inherits_from_its_group(section: ReportSection, closed: str) -> None:
+    """A message inherits values of its own group, and of no other."""
     group = INHERITING[section].format(closed, f"{ACK_2014}/>{DLR_2014}/>")
     bare = '<SENDING_LIST><TEXT id="1" to="2" text="3"/></SENDING_LIST>'
     messages, reader = read(f"<RESPONSE>{group}{bare}</RESPONSE>".encode())
@@ -126,8 +126,8 @@ def test_a_message_has_what_its_group_has(section: ReportSection, closed: str) -
     assert reader.is_complete
 
 
-def test_what_a_group_has_ends_with_its_section() -> None:
-    """Also where the group is never closed."""
+def test_inherited_values_end_with_their_section() -> None:
+    """Inherited values end with the section, even if the group is never closed."""
     group = '<BATCHES><BATCH from="60856" carrier="AT&T"></BATCHES>'
     bare = '<SENDING_LIST><TEXT id="1" to="2" text="3"/></SENDING_LIST>'
     ((message,), _) = read(f"<RESPONSE>{group}{bare}</RESPONSE>".encode())
@@ -135,15 +135,15 @@ def test_what_a_group_has_ends_with_its_section() -> None:
 
 
 @pytest.mark.parametrize("at_a_time", [1, 2**30], ids=["by bytes", "at once"])
-def test_bytes_that_are_no_text_are_marked(at_a_time: int) -> None:
-    """Wherever they are cut, and what follows is read."""
+def test_undecodable_bytes_are_replaced(at_a_time: int) -> None:
+    """Undecodable bytes are replaced, wherever the report is cut into pieces."""
     rows = b'<TEXT id="1" to="2" text="caf\xe9!"/>' + '<TEXT id="2" to="2" text="é"/>'.encode()
     messages, _ = read(listed("|").replace(b"|", rows), at_a_time=at_a_time)
     assert [message.text for message in messages] == ["caf\ufffd!", "é"]
 
 
-def test_what_is_a_messages_own_comes_before_what_it_inherits() -> None:
-    """A text of its own is its text, by either name."""
+def test_own_values_come_before_inherited_ones() -> None:
+    """A message's own values come before inherited ones."""
     own = '<TEXT id="1" to="2" from="7" text="own"/><TEXT id="2" to="2" body="own"/>'
     group = f'<BATCHES><BATCH from="60856" body="all"/>{own}</BATCH><BATCH/></BATCHES>'
     messages, _ = read(f"<RESPONSE>{group}</RESPONSE>".encode())
@@ -179,8 +179,8 @@ def test_the_text_of_a_value(written: str, text: str) -> None:
     ["Tom & Jerry", "Tom &amp; Jerry", "&amp;amp;", "&lt;b&gt; &#38;#38;", "1\n2\t\r\n 3", "&"],
 )
 @pytest.mark.parametrize("is_escaped", [True, False])
-def test_a_text_is_known_by_the_same_in_any_report(sent: str, is_escaped: bool) -> None:
-    """Whether the report escapes it or not, so that no text that was sent is taken for another."""
+def test_a_text_has_the_same_digest_in_any_report(sent: str, is_escaped: bool) -> None:
+    """A text has the same digest whether or not the report escapes it."""
     written = sent.replace("&", "&amp;").replace("<", "&lt;") if is_escaped else sent
     ((message,), _) = read(listed(f'<TEXT id="1" to="2" text="{written}"></TEXT>'))
     assert digest_of(message.text) == digest_of(sent)
@@ -225,10 +225,8 @@ NOT_COMPLETE = {
 
 @pytest.mark.parametrize("at_a_time", [1, 2**30], ids=["by bytes", "at once"])
 @pytest.mark.parametrize(("report", "count"), NOT_COMPLETE.values(), ids=NOT_COMPLETE)
-def test_what_is_not_all_of_a_report_is_not_complete(
-    report: bytes, count: int, at_a_time: int
-) -> None:
-    """Its rows are read as sent messages; but a missing row proves nothing."""
+def test_a_damaged_report_is_not_complete(report: bytes, count: int, at_a_time: int) -> None:
+    """A damaged report gives its rows and is not complete."""
     messages, reader = read(report, at_a_time=at_a_time)
     assert [message.history_id for message in messages][:count] == ["236990"] * count
     assert all(message.history_id == "236990" for message in messages)
@@ -267,8 +265,8 @@ NO_REPORT = {
 
 @pytest.mark.parametrize("at_a_time", [1, 2**30], ids=["by bytes", "at once"])
 @pytest.mark.parametrize("report", NO_REPORT.values(), ids=NO_REPORT)
-def test_what_is_no_report_is_refused(report: bytes, at_a_time: int) -> None:
-    """With a reason that quotes nothing of it."""
+def test_input_that_is_no_report_is_refused(report: bytes, at_a_time: int) -> None:
+    """Input that is no report is a ReportError that quotes nothing of the input."""
     with pytest.raises(ReportError, match=r"^the report "):
         read(report, at_a_time=at_a_time if len(report) < MAX_TAG else MAX_TAG // 4)
 
@@ -295,8 +293,8 @@ ENCODINGS = {
 
 @pytest.mark.parametrize(("name", "report"), ENCODINGS.items(), ids=ENCODINGS)
 @pytest.mark.parametrize("at_a_time", [1, 7, 2**30])
-def test_a_report_is_decoded_as_it_says(name: str, report: bytes, at_a_time: int) -> None:
-    """Wherever its characters are cut."""
+def test_a_report_is_decoded_as_declared(name: str, report: bytes, at_a_time: int) -> None:
+    """A report is decoded as declared, wherever it is cut into pieces."""
     text = "Ça coûte 3 €"
     encoding = {"Latin-1": "latin-1", "Windows-1252": "cp1252"}.get(name, "utf-8")
     if encoding == "latin-1":
@@ -326,13 +324,13 @@ TIMES = {
 
 @pytest.mark.parametrize(("written", "time"), TIMES.items())
 def test_times_are_in_utc(written: str | None, time: datetime | None) -> None:
-    """In the forms of both editions; what has no offset is not guessed."""
+    """Times of both editions are read as UTC; one without offset is None."""
     assert moment(written) == time
     assert time is None or moment(written).tzinfo is UTC  # type: ignore[union-attr]
 
 
-def test_an_error_has_its_reason() -> None:
-    """Of several, the earliest counts."""
+def test_of_several_errors_the_earliest_counts() -> None:
+    """Of several errors of a message the earliest counts."""
     later, first = (
         f'<ERROR info="{why}" time="2012-04-30T1{hour}:00:00Z">'
         for why, hour in (("b", 5), ("a", 4))
@@ -388,10 +386,10 @@ def as_reported(message: ReportedMessage, form: ReportForm) -> ReportedMessage:
 
 @pytest.mark.slow
 @given(messages=st.lists(reported, max_size=5), form=forms, at_a_time=st.integers(1, 200))
-def test_what_is_written_in_any_form_is_read(
+def test_a_report_of_any_form_is_read_as_written(
     messages: list[ReportedMessage], form: ReportForm, at_a_time: int
 ) -> None:
-    """In any section, edition and shape, cut anywhere: what was written, and nothing else."""
+    """A report written in any form and cut anywhere is read as written."""
     if not form.well_formed:
         # Where `&` is not escaped nobody can tell an entity from a text that looks like one.
         messages = [attrs.evolve(each, text=each.text.replace(";", ",")) for each in messages]
@@ -407,7 +405,7 @@ def test_what_is_written_in_any_form_is_read(
 def test_a_report_that_breaks_off_anywhere_is_not_complete(
     messages: list[ReportedMessage], form: ReportForm, data: st.DataObject
 ) -> None:
-    """And what was read of it before is part of what was written, with its times."""
+    """A report that breaks off is not complete, and its rows are as written."""
     report = b"".join(write_report(messages, form)).rstrip()
     cut = report[: data.draw(st.integers(0, len(report) - 1))]
     try:
@@ -459,7 +457,7 @@ def test_any_bytes_are_read_or_refused(report: bytes) -> None:
     ids=lambda text: text[:6],
 )
 def test_no_tag_takes_long(hostile: str) -> None:
-    """Whatever stands in it is passed in time that grows as its length does."""
+    """A hostile tag is read in time that grows with its length only."""
     begun = time.process_time()
     with suppress(ReportError):
         read(listed(f'<TEXT id="1" text="{hostile}'))

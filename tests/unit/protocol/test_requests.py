@@ -43,8 +43,8 @@ def test_our_request_has_the_fields_of_the_page() -> None:
     assert posted(requests.resolve(HELLO)) == elements(PAGE_REQUEST)
 
 
-def test_our_get_is_the_page_word_for_word() -> None:
-    """The URL of a GET is the page's, character for character."""
+def test_a_get_is_that_of_the_page_word_for_word() -> None:
+    """The URL of a GET equals that of the API's page, character for character."""
     message = requests.resolve(attrs.evolve(HELLO, campaign_ref=None))
     assert f"{requests.ENDPOINT}?{requests.query_string(message, api_key=KEY)}" == PAGE_GET
     assert urlsplit(PAGE_GET)._replace(query="").geturl() == requests.ENDPOINT
@@ -83,8 +83,8 @@ def test_every_field_has_its_parameter() -> None:
     assert queried(requests.resolve(EVERY_FIELD)) == fields | {"action": "sendsms"}
 
 
-def test_what_was_not_given_is_not_sent() -> None:
-    """A field without a value has no element, not an empty one."""
+def test_a_field_without_a_value_is_not_sent() -> None:
+    """A field without a value has no element."""
     message = requests.resolve(SMS(to="15551234888", text="Hello", from_="60856", spid=""))
     assert posted(message).keys() == {"ACTION", "API_KEY", "TO", "FROM", "TEXT"}
 
@@ -157,8 +157,10 @@ def test_a_key_with_special_characters_survives() -> None:
         pytest.param("\uffff", "U+FFFF (noncharacter)", id="noncharacter"),
     ],
 )
-def test_what_xml_cannot_carry_is_refused(field: str, character: str, named: str) -> None:
-    """Such a character is refused in any field, named, and with its position."""
+def test_a_character_that_xml_cannot_carry_is_refused(
+    field: str, character: str, named: str
+) -> None:
+    """A character that XML cannot carry is refused with its name and position."""
     message = attrs.evolve(HELLO, **{field: f"ab{character}c"})
     with pytest.raises(InvalidMessage) as caught:
         requests.resolve(message)
@@ -191,7 +193,7 @@ class Named(str, enum.Enum):  # noqa: UP042 - whose members are formatted by the
 
 @pytest.mark.parametrize("text", [Named.WORD, Named.WORDS])
 def test_a_member_of_an_enumeration_is_sent_as_its_value(text: Named) -> None:
-    """Its name would be sent, and billed, where Python formats it by that."""
+    """A member of a str enumeration is sent as its value, not as its name."""
     given = SMS(to=Named.NUMBER, text=text, from_=Named.SHORT_CODE, key=Named.WORD)
     resolved = requests.resolve(given, campaign_ref=Named.WORD)
     sent = SMS(to="15551234888", text=text.value, from_="60856", campaign_ref="Hello", key="Hello")
@@ -284,8 +286,8 @@ def test_what_is_no_tag_is_refused(tags: list[Any]) -> None:
     assert requests.resolve(one).tags == ("spring",)
 
 
-def test_a_key_that_stands_for_one_that_was_forgotten_is_refused() -> None:
-    """It would be taken for the message that was forgotten, with an error that names another."""
+def test_a_key_like_the_name_of_a_pruned_one_is_refused() -> None:
+    """A key that looks like a pruned key's name is refused."""
     name = pruned_name("order-17")
     said = f"key: '{name}' stands for a key that a ledger has forgotten"
     with pytest.raises(InvalidMessage, match=said) as caught:

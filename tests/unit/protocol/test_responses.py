@@ -34,8 +34,8 @@ def read(answer: Answer) -> Accepted:
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-def test_what_an_answer_means(answer: Answer) -> None:
-    """Success is Accepted, Failure what its code says, and whatever is neither is doubt."""
+def test_an_answer_has_its_meaning(answer: Answer) -> None:
+    """Success is Accepted, Failure is what its code says, and anything else is doubt."""
     outcome: Accepted | SkycoreError
     try:
         outcome = read(answer)
@@ -117,7 +117,7 @@ def test_no_retry_after_is_a_crash(asked: str, date: str) -> None:
 
 
 def test_a_plain_success_is_accepted_as_any_other() -> None:
-    """Read off, it is the same value as where a parser reads it, for the same number alone."""
+    """A plain success read without the parser gives the same value as with it."""
     body = (
         b"<RESPONSE>\n<STATUS>Success</STATUS><TRACKINGID>U01T==</TRACKINGID>"
         b"<TO>15551234888</TO></RESPONSE>"

@@ -30,7 +30,7 @@ from skycore_async.protocol.time_zones import zones_of
     ],
 )
 def test_a_number_is_in_its_zones(to: str, zones: tuple[str, ...]) -> None:
-    """A number that is assigned has those of its place; any other has none."""
+    """An assigned number has the zones of its place, and any other has none."""
     assert zones_of(to) == zones
 
 
@@ -85,8 +85,8 @@ def test_the_last_digits_of_a_north_american_number_decide_nothing() -> None:
 
 
 @pytest.mark.parametrize("number", ["2465210", "2465211", "8766060", "8766061", "2125550"])
-def test_what_is_looked_up_together_is_what_each_would_be(number: str) -> None:
-    """In Barbados and Jamaica, too, where a number of the same first six may not be given."""
+def test_numbers_looked_up_together_have_the_zones_of_each(number: str) -> None:
+    """Numbers that share a look-up have the zones that each has by itself."""
     to = f"1{number}123"
     apart = timezone.time_zones_for_number(phonenumbers.parse(f"+{to}"))
     assert zones_of(to) == tuple(zone for zone in apart if zone != "Etc/Unknown")

@@ -29,8 +29,8 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("tracking_id", PLAIN)
-def test_what_is_base64_of_a_plain_id_is_that_id(tracking_id: str) -> None:
-    """Everything else is itself; the plain form of a plain form is itself, too."""
+def test_the_plain_form_of_a_base64_id_is_the_plain_id(tracking_id: str) -> None:
+    """The plain form of a base64 id is the plain id; any other id is its own plain form."""
     assert plain(tracking_id) == PLAIN[tracking_id]
     assert plain(plain(tracking_id)) == PLAIN[tracking_id]
 
@@ -38,7 +38,7 @@ def test_what_is_base64_of_a_plain_id_is_that_id(tracking_id: str) -> None:
 @pytest.mark.slow
 @given(st.from_regex("[A-Z]{1,9}_[0-9]{1,99}", fullmatch=True))
 def test_both_spellings_of_an_id_are_equal(form: str) -> None:
-    """In either of them, all of them are known."""
+    """Both spellings of an id have one plain form and the same list of spellings."""
     encoded = b64encode(form.encode()).decode()
     assert plain(encoded) == plain(form) == form
     assert spellings(encoded) == spellings(form) == (encoded, form)
@@ -46,15 +46,15 @@ def test_both_spellings_of_an_id_are_equal(form: str) -> None:
 
 @given(st.text(max_size=200).filter(lambda text: "\0" not in text))
 @example("U01TXzE\u00e9")
-def test_what_is_opaque_has_one_spelling(tracking_id: str) -> None:
-    """Whatever characters it has."""
+def test_an_opaque_id_has_one_spelling(tracking_id: str) -> None:
+    """An opaque id has one spelling."""
     assert plain(tracking_id) == tracking_id
     assert spellings(tracking_id) == (tracking_id,)
 
 
 @pytest.mark.parametrize("form", ["x" * 2800, "SMS_" + "1" * 2800, "x\ud800", "x\0"])
-def test_the_plain_form_of_what_no_index_takes_is_a_digest(form: str) -> None:
-    """It is short, and other ids have others."""
+def test_the_plain_form_of_an_overlong_id_is_a_digest(form: str) -> None:
+    """The plain form of an id that no index takes is a short digest."""
     assert len(plain(form)) < 100
     assert plain(form) != plain(form + "1")
     encoded = b64encode(form.encode("utf-8", "replace")).decode()

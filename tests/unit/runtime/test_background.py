@@ -140,7 +140,7 @@ async def test_a_cancelled_closer_breaks_nothing_off(
 async def test_a_closer_cancelled_at_the_finalizer_does_not_break_it_off(
     cancelled: Callable[..., Coroutine[Any, Any, None]],
 ) -> None:
-    """What finalizes is no more the closer's than the tasks are, even if nothing ever ran."""
+    """Cancelling the closer does not cancel the finalizer."""
     begun, go, log = anyio.Event(), anyio.Event(), list[str]()
 
     async def finalize() -> None:
@@ -157,8 +157,8 @@ async def test_a_closer_cancelled_at_the_finalizer_does_not_break_it_off(
 
 
 @pytest.mark.anyio
-async def test_closing_finalizes_what_was_never_used() -> None:
-    """Where nothing was started, they are finalized all the same, and only once."""
+async def test_closing_without_tasks_runs_the_finalizer() -> None:
+    """Closing without any task runs the finalizer once."""
     work = Work()
     await work.tasks.close()
     await work.tasks.close()
@@ -167,7 +167,7 @@ async def test_closing_finalizes_what_was_never_used() -> None:
 
 @pytest.mark.anyio
 async def test_tasks_are_begun_in_one_task_and_closed_in_another() -> None:
-    """No scope of the task that began it stays open."""
+    """Tasks may be started in one task and closed in another."""
     work = Work()
 
     async def use() -> None:
@@ -236,7 +236,7 @@ async def test_closing_from_another_event_loop_is_refused_while_the_first_runs(
 def test_the_end_of_the_event_loop_cancels_and_finalizes(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who forgets to close hangs nothing, and hears of no destroyed task nor lost error."""
+    """An event loop that ends without closing cancels the tasks and runs the finalizer."""
     caplog.set_level(logging.ERROR, "asyncio")  # a slow machine is warned of there
     work = Work()
 
@@ -260,7 +260,7 @@ def test_the_end_of_the_event_loop_cancels_and_finalizes(
 def test_an_owner_that_is_dropped_lives_until_the_event_loop_ends(
     backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody need keep it for its tasks to be kept."""
+    """Tasks whose owner is dropped run until the event loop ends."""
     caplog.set_level(logging.ERROR, "asyncio")  # a slow machine is warned of there
     log: list[str] = []
 
@@ -285,10 +285,10 @@ def debugging(backend: str) -> dict[str, Any]:
 
 
 @pytest.mark.anyio
-async def test_a_task_that_raises_ends_no_other_and_is_told_of(
+async def test_a_task_that_raises_ends_no_other_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The log has the type and the place, and neither the text nor any local."""
+    """A task's exception ends no other task, and is logged by type and place alone."""
     work = Work()
 
     async def fail(to: str) -> None:
@@ -315,7 +315,7 @@ async def test_a_task_that_raises_ends_no_other_and_is_told_of(
 
 @pytest.mark.anyio
 async def test_a_finalizer_that_raises_hangs_no_closer(caplog: pytest.LogCaptureFixture) -> None:
-    """Closing comes to its end, and the log has why it was not a clean one."""
+    """A finalizer that raises is logged, and closing ends."""
 
     async def finalize() -> None:
         raise OSError
@@ -384,7 +384,7 @@ def test_an_interrupt_is_for_the_main_task() -> None:
 
 
 def test_an_owner_that_is_cancelled_before_it_ran_hangs_no_closer() -> None:
-    """Who cancels every task, and then closes, waits for nothing that will never run."""
+    """Closing after all tasks were cancelled does not hang."""
     work = Work()
 
     async def cancel_all() -> None:

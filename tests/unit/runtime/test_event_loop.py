@@ -40,7 +40,7 @@ async def test_the_event_loop_is_the_same_in_each_of_its_tasks() -> None:
 async def test_an_event_loop_runs_until_it_ends(
     anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of another thread may run, and that of another process does not run here."""
+    """A loop of another thread may be running; one of another process is not."""
     other = await anyio.to_thread.run_sync(partial(anyio.run, made, backend=anyio_backend))
     here = HomeLoop()
     assert here.is_running()
@@ -72,7 +72,7 @@ async def made() -> HomeLoop:
 
 
 async def test_a_task_is_of_the_event_loop_in_which_something_began(anyio_backend: str) -> None:
-    """And none of another thread's is, also while a task of this one is at work."""
+    """`is_here` is true in tasks of the same loop, and false in other threads."""
     home = HomeLoop()
     async with anyio.create_task_group() as group:
         group.start_soon(is_here, home)
@@ -111,7 +111,7 @@ async def test_an_event_loop_that_does_not_tell_its_thread_is_known_by_asyncio(
 async def test_an_event_loop_is_not_that_of_a_forked_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There the task that forked goes on, in the same object."""
+    """A forked process is not in its parent's event loop."""
     home = HomeLoop()
     monkeypatch.setattr(forks, "count", forks.count + 1)
     assert not home.is_here()

@@ -30,8 +30,8 @@ def broken() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("broken")
-def test_what_logging_raises_ends_there(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is said on stderr by its type and place, as `logging` does, and not by its text."""
+def test_an_exception_in_logging_ends_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception in logging is printed to stderr by type and place, without its text."""
     log.error(TEXT)
     said = capsys.readouterr().err
     assert said.startswith("skycore_async: logging raised LookupError\n")
@@ -40,10 +40,10 @@ def test_what_logging_raises_ends_there(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.usefixtures("broken")
-def test_where_logging_is_to_be_quiet_it_is(
+def test_nothing_is_printed_where_logging_is_to_be_quiet(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`logging.raiseExceptions` off, or no stderr at all, or a closed one: nothing is said."""
+    """With `raiseExceptions` off, or without stderr, nothing is printed."""
     monkeypatch.setattr(logging, "raiseExceptions", False)
     log.error(TEXT)
     assert not capsys.readouterr().err
@@ -56,11 +56,11 @@ def test_where_logging_is_to_be_quiet_it_is(
     log.error(TEXT)
 
 
-def test_a_record_has_the_place_of_who_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A log's format may show file and function, which are those of the caller."""
+def test_a_record_has_the_place_of_its_caller(caplog: pytest.LogCaptureFixture) -> None:
+    """A log record names the file and function of its caller."""
     log.warning("%s", TEXT)
     (record,) = caplog.records
     assert (record.pathname, record.funcName) == (
         __file__,
-        "test_a_record_has_the_place_of_who_logged",
+        "test_a_record_has_the_place_of_its_caller",
     )

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_thread_is_closed_where_it_is_left_by_a_cancelled_scope() -> None:
-    """Who leaves has nothing else to do."""
+    """Closing in a cancelled scope closes the thread."""
     threads, closed = OneThread(), threading.Event()
     with anyio.CancelScope() as left:
         left.cancel()

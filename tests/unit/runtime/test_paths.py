@@ -12,13 +12,13 @@ from skycore_async.runtime.paths import is_directory, is_there
 
 @pytest.mark.parametrize("ask", [is_there, is_directory])
 @pytest.mark.parametrize("has_python_said_no", [False, True])
-def test_what_cannot_be_asked_for_is_not_taken_for_missing(
+def test_an_unreadable_path_is_not_taken_for_missing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ask: Callable[[Path], bool],
     has_python_said_no: bool,
 ) -> None:
-    """Python itself says from 3.14 on that nothing is there."""
+    """A path that cannot be looked at raises OSError, on every Python."""
     if has_python_said_no:
         for method in ("exists", "is_dir"):
             monkeypatch.setattr(Path, method, lambda _path: False)
@@ -31,7 +31,7 @@ def test_what_cannot_be_asked_for_is_not_taken_for_missing(
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
-    """It is there all the same."""
+    """A file is there, and is no directory."""
     file = tmp_path / "file"
     file.touch()
     assert (is_there(file), is_directory(file)) == (True, False)

@@ -15,13 +15,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes, links an
 
 
 def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Whatever the umask."""
+    """A new file has mode 600, whatever the umask."""
     write_privately(tmp_path / "new", "text")
     assert S_IMODE((tmp_path / "new").stat().st_mode) == PRIVATE
 
 
 def test_a_file_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
-    """Somebody gave them, as to a web server that shows it."""
+    """An existing file keeps its permissions."""
     path = tmp_path / "report.html"
     path.touch()
     path.chmod(0o644)
@@ -29,8 +29,8 @@ def test_a_file_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
     assert (path.read_text(), S_IMODE(path.stat().st_mode)) == ("text", 0o644)
 
 
-def test_what_is_not_written_whole_leaves_what_was_there(tmp_path: Path) -> None:
-    """And no draft beside it."""
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """A failed write leaves the old file and no draft."""
     path = tmp_path / "old"
     path.write_text("old")
 
@@ -46,7 +46,7 @@ def test_what_is_not_written_whole_leaves_what_was_there(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_link_stays_one(tmp_path: Path, *, is_there: bool) -> None:
-    """What it leads to is written."""
+    """A symbolic link stays, and its target is written."""
     link, file = tmp_path / "link", tmp_path / "file"
     if is_there:
         file.write_text("old")
@@ -56,7 +56,7 @@ def test_a_link_stays_one(tmp_path: Path, *, is_there: bool) -> None:
 
 
 def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    """As /dev/null is, which all of a machine's programs need."""
+    """A pipe or device is written to, and not replaced."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

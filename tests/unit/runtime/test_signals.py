@@ -32,8 +32,8 @@ async def test_all_who_wait_go_on_once_it_is_given_and_who_comes_later_does_not_
         await signal.wait()
 
 
-async def test_who_is_cancelled_costs_the_others_nothing() -> None:
-    """Who waits no longer is not told."""
+async def test_a_cancelled_waiter_does_not_hold_up_the_others() -> None:
+    """A cancelled waiter is not woken, and the others are."""
     signal, woken = signals()(), []
 
     async def wait(number: int, scope: anyio.CancelScope) -> None:
