@@ -186,7 +186,7 @@ def verdict(
         crew = _Crew(dsn, skycore.url, count=workers, in_flight=in_flight, seed=seed)
         stack.callback(crew.end)
         faults = [crew.kill] * kills + [crew.stop] * stops + [server.restart] * restarts
-        _befall(skycore, crew, faults, count=count, chance=random.Random(seed))
+        _inject_faults(skycore, crew, faults, count=count, chance=random.Random(seed))
         crew.wait()
         skycore.wait_for_postbacks(_WITHIN)
         chance = random.Random(seed)
@@ -199,7 +199,7 @@ def verdict(
     return Verdict(**judged, faults=len(faults), seconds=time.monotonic() - began)
 
 
-def _befall(
+def _inject_faults(
     skycore: Simulator, crew: _Crew, faults: list[Any], *, count: int, chance: random.Random
 ) -> None:
     """Let faults happen, at random moments and in random order."""
@@ -264,7 +264,7 @@ async def _ended(dsn: str, count: int, skycore: Simulator) -> dict[str, int]:
 # How fast.
 
 
-class _AtOnce:
+class _AcceptingTransport:
     """A transport that takes every message, and answers at once."""
 
     async def send(self, request: Request, *, timeout: float) -> Response:
@@ -286,7 +286,10 @@ async def _drain(dsn: str) -> None:
         PostgresLedger(dsn) as ledger,
         queue.Procrastinate(database) as chunks,
         SkycoreClient(
-            api_key=API_KEY, ledger=ledger, transport=_AtOnce(), max_in_flight=FAST_IN_FLIGHT
+            api_key=API_KEY,
+            ledger=ledger,
+            transport=_AcceptingTransport(),
+            max_in_flight=FAST_IN_FLIGHT,
         ) as client,
     ):
         worker = Worker(

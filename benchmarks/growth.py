@@ -64,7 +64,7 @@ def make_rows(path: Path, count: int) -> None:
 # In a process of its own.
 
 
-async def _nothing(_ledger: SQLiteLedger) -> None:
+async def _do_nothing(_ledger: SQLiteLedger) -> None:
     await anyio.sleep_forever()
 
 
@@ -84,7 +84,7 @@ async def _report(ledger: SQLiteLedger) -> None:
 
 
 LOOKS: Final[dict[str, Callable[[SQLiteLedger], Awaitable[None]]]] = {
-    "nothing": _nothing,
+    "nothing": _do_nothing,
     "summary": _summary,
     "deliveries": _deliveries,
     "report": _report,

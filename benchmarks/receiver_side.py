@@ -32,7 +32,7 @@ from skycore_async import (
 KEY = "Y6r74u6Br4hAVgrolveksjEiiu8yJX"  # the example of the provider's page
 
 
-class _AtOnce:
+class _AcceptingTransport:
     """A transport that takes every message, and numbers them."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _AtOnce:
 async def _fill(path: str, count: int) -> None:
     async with (
         SQLiteLedger(path) as ledger,
-        SkycoreClient(api_key=KEY, transport=_AtOnce(), ledger=ledger) as client,
+        SkycoreClient(api_key=KEY, transport=_AcceptingTransport(), ledger=ledger) as client,
         client.send_many(
             SMS(to=f"1555{n:07}", text="Hello Jerry", from_="60856", key=f"order-{n}")
             for n in range(count)

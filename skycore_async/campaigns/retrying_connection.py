@@ -78,7 +78,7 @@ class RetryingConnection:
                         raise
                     raise refused from cleaned(error)
                 else:
-                    self._well()
+                    self._end_trouble()
                     return answer
             with anyio.move_on_after(pause):
                 await self._is_last_try.wait()
@@ -111,7 +111,7 @@ class RetryingConnection:
             self._on_trouble(said)
         self._in_trouble = True
 
-    def _well(self) -> None:
+    def _end_trouble(self) -> None:
         if self._in_trouble:
             self._in_trouble = False
             self._on_trouble(None)

@@ -29,7 +29,7 @@ from .report_rows import KnownAttempt, Role
 from .report_values import AttemptDecision, BegunMessage, DoubtDecision
 from .settlement import SETTLE_WITHIN
 
-Told = Mapping[int, Finding]  # by the ids of attempts
+Findings = Mapping[int, Finding]  # by the ids of attempts
 
 
 @attrs.frozen(kw_only=True)
@@ -126,7 +126,7 @@ def begun_attempt(
 
 def decide(
     doubt: MessageInDoubt,
-    told: Told,
+    known: Findings,
     why_not_proven: Callable[[int], OpenReason | None],
     *,
     trust_absence: bool = False,
@@ -138,7 +138,7 @@ def decide(
     if doubt.reason is not None:
         return doubt.reason
     ids = doubt.attempts
-    findings = [told.get(id_, Unclear(OpenReason.OLDER_VERSION)) for id_ in ids]
+    findings = [known.get(id_, Unclear(OpenReason.OLDER_VERSION)) for id_ in ids]
     taken = {
         id_: each.history_id
         for id_, each in zip(ids, findings, strict=True)

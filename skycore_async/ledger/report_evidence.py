@@ -310,7 +310,7 @@ def why_not_between(
     return why_not_covered(times[0], near.ended_by(*times), periods, after=after, late=late)
 
 
-def why_not_had(
+def why_no_report(
     reason: OpenReason, *, is_over: bool, has_problem: bool, is_refused: bool
 ) -> OpenReason:
     """Return why no complete report covers an attempt; with `is_over` one could be had now."""

@@ -148,7 +148,7 @@ class RateLimiter:
             # A start that was due at a lower rate comes sooner once the rate has recovered, so
             # nobody sleeps through the recovery.
             self._due = min(self._due, now + self._burst / rate)
-            due = max(self._due, self._behind(now))
+            due = max(self._due, self._catch_up_from(now))
             if (wait := due - (self._burst - 1) / rate - now) > 0:
                 return min(wait, RECOVERY_TIME)
             most = math.ceil(rate * _WINDOW) + self._burst - 1
@@ -179,7 +179,7 @@ class RateLimiter:
         self._share = max(SLOWEST, share / 2)
         self._slowed_at = now
 
-    def _behind(self, now: float) -> float:
+    def _catch_up_from(self, now: float) -> float:
         """Return the time from which on missed starts may be caught up."""
         if not self._lines:
             return now
@@ -195,7 +195,7 @@ class RateLimiter:
         steps = min((now - self._paused_until) / RECOVERY_TIME, 1 / RECOVERY_STEP)
         return min(1.0, self._share + RECOVERY_STEP * max(0, math.floor(steps)))
 
-    def leave_to_the_parent(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Make a new guard in a forked child, where nobody would release the old one."""
         self._guard = threading.RLock()
         self._lines.clear()
@@ -206,7 +206,7 @@ _limiters: Final[WeakSet[RateLimiter]] = WeakSet()
 
 def _in_child() -> None:
     for limiter in list(_limiters):
-        limiter.leave_to_the_parent()
+        limiter.after_fork_in_child()
 
 
 call_in_child(_in_child)

@@ -307,12 +307,12 @@ async def _give(answer: HTTPAnswer, send: _Send) -> None:
 async def _opened(ledger: Any) -> Callable[[], Awaitable[None]]:
     """Open a ledger that can be opened and is not open; return a function that closes it."""
     if not hasattr(ledger, "open") or getattr(ledger, "is_open", False):
-        return _nothing
+        return _do_nothing
     await ledger.open()
-    return getattr(ledger, "aclose", _nothing)
+    return getattr(ledger, "aclose", _do_nothing)
 
 
-async def _nothing() -> None:
+async def _do_nothing() -> None:
     pass
 
 

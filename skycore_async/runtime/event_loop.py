@@ -91,13 +91,13 @@ class HomeLoop:
         if isinstance(self._loop, asyncio.AbstractEventLoop):
             return self._loop.is_running()
         try:
-            self._loop.run_sync_soon(_nothing)
+            self._loop.run_sync_soon(_do_nothing)
         except _trio().RunFinishedError:
             return False
         return True
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing."""
 
 

@@ -39,9 +39,9 @@ from ..ledger.report_evidence import (
     is_within,
     merged,
     not_before,
+    why_no_report,
     why_not_between,
     why_not_covered,
-    why_not_had,
     why_not_witnessed,
 )
 from ..ledger.report_findings import Absent, Finding, Taken
@@ -92,7 +92,7 @@ class ReportSettling:
         self._complete: list[ReportPeriod] = []
         self._problems: dict[str, bool] = {}  # each with whether a report has it
         self._next_at: float | None = None
-        self._told: dict[int, Finding] = {}
+        self._findings: dict[int, Finding] = {}
         self._listed: dict[int, tuple[float, float]] = {}  # times of rows that may be an attempt's
         self._ended_by: dict[int, float] = {}  # if an attempt may have ended later than recorded
         self.periods: tuple[tuple[float, float], ...] = ()
@@ -231,7 +231,7 @@ class ReportSettling:
         present, late = array("q"), dict[int, float]()
         for attempts, rows in self._database.by_number():
             matching = match(attempts, rows, after=self._after)
-            self._told |= matching.doubtful
+            self._findings |= matching.doubtful
             present.extend(matching.present)
             late |= matching.late
             for id_ in matching.doubtful:
@@ -248,7 +248,7 @@ class ReportSettling:
         for id_, decision in decisions.items():
             ids = self._known.doubts[id_].attempts
             if decision.state is MessageState.ACCEPTED:
-                taken += [each for each in ids if isinstance(self._told.get(each), Taken)]
+                taken += [each for each in ids if isinstance(self._findings.get(each), Taken)]
             else:
                 not_taken += ids
         self._database.end(taken, not_taken)
@@ -276,7 +276,7 @@ class ReportSettling:
         """Return what becomes of a message, as if all that was read were a report of `period`."""
         complete = self._complete if period is None else [period]
         why_not = functools.partial(self._why_not_proven, complete)
-        found = decide(doubt, self._told, why_not, trust_absence=self._trust_absence)
+        found = decide(doubt, self._findings, why_not, trust_absence=self._trust_absence)
         listed = listed_of(doubt.record)  # when an earlier report listed what may be its own
         is_as_far = listed is None or covers(complete, *listed)
         return found if isinstance(found, OpenReason) or is_as_far else OpenReason.NOT_COVERED
@@ -285,7 +285,7 @@ class ReportSettling:
         times = (attempt := self._known.doubtful[id_]).times
         reason = why_not_covered(*times, complete, after=self._after)
         if reason is not None:
-            return self._why_not_had(reason, times[1])
+            return self._why_no_report(reason, times[1])
         if self._database.nameless is not None:
             return OpenReason.WITHOUT_NUMBER
         near = self._database.neighbours(attempt)
@@ -297,10 +297,10 @@ class ReportSettling:
             return reason
         self._ended_by[id_] = ended_by = near.ended_by(*times) + witnesses.late
         reason = why_not_between(near, times, complete, after=self._after, late=witnesses.late)
-        return None if reason is None else self._why_not_had(reason, ended_by)
+        return None if reason is None else self._why_no_report(reason, ended_by)
 
-    def _why_not_had(self, reason: OpenReason, ended_at: float) -> OpenReason:
-        return why_not_had(
+    def _why_no_report(self, reason: OpenReason, ended_at: float) -> OpenReason:
+        return why_no_report(
             reason,
             is_over=ended_at + self._after <= self.clock(),
             has_problem=any(self._problems.values()),
@@ -311,7 +311,7 @@ class ReportSettling:
         """Return the attempts that a report has to cover to end this doubt."""
         ids = {id_ for id_ in doubt.attempts if id_ in self._known.doubtful}
         for id_ in tuple(ids):
-            if isinstance(decision := self._told.get(id_), Absent):
+            if isinstance(decision := self._findings.get(id_), Absent):
                 ids |= decision.group
         return [self._known.doubtful[id_] for id_ in ids]
 

@@ -64,7 +64,7 @@ _OPENSSL: Final = re.compile(r"[A-Z0-9_]{1,60}")
 
 def failed(raised: BaseException, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     """Return the error for an exchange that `raised` ended; `not_sent` says if that is proven."""
-    what, cause = _told(raised)
+    what, cause = _described(raised)
     error = NotSent(f"no connection: {what}") if not_sent else OutcomeUnknown(f"no answer: {what}")
     error.__cause__ = cause
     return error
@@ -72,7 +72,7 @@ def failed(raised: BaseException, *, not_sent: bool) -> NotSent | OutcomeUnknown
 
 def broken_off(raised: Exception) -> ReportError:
     """Return the error for a download that `raised` ended."""
-    what, cause = _told(raised)
+    what, cause = _described(raised)
     error = ReportError(f"the report breaks off: {what}")
     error.__cause__ = cause
     return error
@@ -85,16 +85,16 @@ def timed_out(timeout: float, *, not_sent: bool) -> NotSent | OutcomeUnknown:
     return OutcomeUnknown(f"no answer within {timeout:.2g} seconds")
 
 
-def _told(raised: BaseException) -> tuple[str, Exception]:
+def _described(raised: BaseException) -> tuple[str, Exception]:
     """Return a safe text for an exception, and a new exception with that text."""
     name, words = type(raised).__name__, ""
     with suppress(Exception):  # of an exception whose `__str__` or property fails
         words = _words(raised)
     what = f"{name}: {words}" if words else name
-    return what, _made_anew(raised, words, what)
+    return what, _safe_copy(raised, words, what)
 
 
-def _made_anew(raised: BaseException, words: str, what: str) -> Exception:
+def _safe_copy(raised: BaseException, words: str, what: str) -> Exception:
     library = type(raised).__module__.partition(".")[0]
     if isinstance(raised, Exception) and library in _LIBRARIES:
         with suppress(Exception):
@@ -109,7 +109,7 @@ def _words(raised: BaseException) -> str:
     name = type(raised).__name__
     if "ProxyError" in name and (status := _STATUS.match(str(raised))):
         return f"{_WORDS['ProxyError']} with HTTP {status[0]}"
-    of_the_system = filter(None, map(_of_the_system, _chain(raised)))
+    of_the_system = filter(None, map(_system_reason, _chain(raised)))
     return next(of_the_system, "") or _WORDS.get(name, "")
 
 
@@ -129,7 +129,7 @@ def _chain(raised: BaseException) -> Iterator[BaseException]:
         left += [one for one in (*made_of, *named) if isinstance(one, BaseException)]
 
 
-def _of_the_system(error: BaseException) -> str:
+def _system_reason(error: BaseException) -> str:
     match error:
         case ssl.SSLCertVerificationError(verify_message=str(message)):
             return f"the certificate was refused: {message}"

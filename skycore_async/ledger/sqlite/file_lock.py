@@ -122,7 +122,7 @@ class FileLock:
         self._identity = (status.st_dev, status.st_ino)
         _held[self._identity] = self
 
-    def opened_too(self, path: Path) -> IO[bytes] | None:
+    def open_if_exists(self, path: Path) -> IO[bytes] | None:
         """Open a file of SQLite's, to be closed with the ledger's own; None if there is none."""
         return self._opened(path) if path.exists() else None
 
@@ -149,7 +149,7 @@ class FileLock:
         self._open.clear()
         self._of_sqlite.clear()
 
-    def leave_to_the_parent(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Give up the lock in a forked child."""
         self.is_inherited = True
         for connection in self._of_sqlite:
@@ -163,7 +163,7 @@ def _in_child() -> None:
     global _guard  # noqa: PLW0603 - another thread of the parent's may have had it
     _guard = threading.Lock()  # type: ignore[misc] # pyright: ignore[reportConstantRedefinition]
     for identity, lock in _held.items():
-        lock.leave_to_the_parent()
+        lock.after_fork_in_child()
         _inherited.add(identity)
     _held.clear()
 

@@ -162,14 +162,14 @@ def what_is_wrong(
     if not log.generation:
         is_it = needed == log.salts or (needed is None and not generation)
         return None if is_it else _FOREIGN.format(name=name)
-    if needed in {None, log.generation, log.salts} and _had(header, needed, log):
+    if needed in {None, log.generation, log.salts} and _belongs_to_log(header, needed, log):
         return None
     # A log of the ledger's own does not begin when the file is at rest.
     is_foreign = needed is None and log.generation == generation and not generation % 2
     return (_FOREIGN if is_foreign else _NOT_TOGETHER).format(name=name)
 
 
-def _had(header: bytes, needed: int | bytes | None, log: LogState) -> bool:
+def _belongs_to_log(header: bytes, needed: int | bytes | None, log: LogState) -> bool:
     """Return whether a log gave a file this header, or began right after it."""
     changed = () if needed is None else _MARKED
     if _without(header, changed) in {_without(one, changed) for one in log.headers}:

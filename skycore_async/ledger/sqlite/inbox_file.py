@@ -270,7 +270,7 @@ class InboxFile:
         status = self.path.stat()
         return status.st_dev, status.st_ino
 
-    def leave_to_the_parent(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Never close it in a forked child: the parent may be in a transaction."""
         self._turn = threading.RLock()
         self._is_inherited = True
@@ -283,7 +283,7 @@ _opened: Final[weakref.WeakSet[InboxFile]] = weakref.WeakSet()
 
 def _in_child() -> None:
     for file in list(_opened):
-        file.leave_to_the_parent()
+        file.after_fork_in_child()
     _opened.clear()
 
 

@@ -198,14 +198,14 @@ class _Sharing:
             self._seen = change
 
     async def _tell(self, entries: Collection[OptOut]) -> None:
-        while (seen := await anyio.to_thread.run_sync(self._told, entries)) is None:
+        while (seen := await anyio.to_thread.run_sync(self._write_if_unchanged, entries)) is None:
             await self._take_changes()
             numbers = tuple(entry.number for entry in entries)
             entries = (await self._ledger.run(GetOptOuts(numbers=numbers))).values()
         self._seen = seen
 
-    def _told(self, entries: Collection[OptOut]) -> int | None:
-        """Tell entries, and return the last change; None if the list has changed meanwhile."""
+    def _write_if_unchanged(self, entries: Collection[OptOut]) -> int | None:
+        """Write entries, and return the last change; None if the list has changed meanwhile."""
         known = self._shared.entries([entry.number for entry in entries])
         new = [entry for entry in entries if known.get(entry.number) != entry]
         return self._shared.tell(relayed(new), ledger=self._name, seen=self._seen)

@@ -43,7 +43,7 @@ def _sized(statement: str, width: int, size: int, nulls: tuple[int, ...] = ()) -
 
 
 @cache
-def _but(width: int, nulls: tuple[int, ...]) -> Callable[[Any], Sequence[Any]]:
+def _without_places(width: int, nulls: tuple[int, ...]) -> Callable[[Any], Sequence[Any]]:
     """Return a function that leaves these places of a row out."""
     return itemgetter(*(place for place in range(width) if place not in nulls))
 
@@ -87,7 +87,7 @@ class StatementRunner:
             part, rows = rows[:MOST], rows[MOST:]
             width, size = len(part[0]), _SIZES[bisect_left(_SIZES, len(part))]
             nulls = _nulls(part) if None in part[0] and size > _SMALL else ()
-            given = map(_but(width, nulls), part) if nulls else part
+            given = map(_without_places(width, nulls), part) if nulls else part
             values = [*chain.from_iterable(given)]
             values += [None] * ((width - len(nulls)) * size - len(values))
             values += last

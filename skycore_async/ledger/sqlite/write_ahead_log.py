@@ -109,7 +109,7 @@ class WriteAheadLog:
         self._file = lock.file
         self._name = name
         self._state()  # SQLite makes the log and its index when they are first needed
-        index = lock.opened_too(index_of(path))
+        index = lock.open_if_exists(index_of(path))
         if index is None:  # SQLite uses another one, or needs none
             lock.refuse_a_removed_log()
         self._locks = SQLiteLocks(lock.file, index, name)

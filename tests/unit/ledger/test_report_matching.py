@@ -17,8 +17,8 @@ from skycore_async.ledger.report_evidence import (
     OpenReason,
     ReportPeriod,
     periods_of,
+    why_no_report,
     why_not_covered,
-    why_not_had,
 )
 from skycore_async.ledger.report_findings import Absent, Taken, Unclear
 from skycore_async.ledger.report_matching import Matching, match
@@ -489,7 +489,7 @@ def test_what_is_in_the_way_of_a_report_is_told(case: str) -> None:
     """The reason says what to wait for: the time, the rate of requests, or a whole report."""
     reason, given, told = NOT_HAD[case]
     so = {"is_over": True, "has_problem": False, "is_refused": False, **given}
-    assert why_not_had(reason, **so) is told
+    assert why_no_report(reason, **so) is told
 
 
 def test_times_near_each_other_are_asked_for_at_once() -> None:
