@@ -59,7 +59,7 @@ def _usual(directory: Path, name: str) -> Path:
         with suppress(RuntimeError):  # there is no home directory
             usual = Path.home() / _BELOW_HOME / directory.name
     if usual != directory and (directory / name).exists():
-        instead = f"move it to {usual}, or set {ENVIRONMENT} to {directory}"
+        instead = f"move what is in {directory} to {usual}, or set {ENVIRONMENT} to {directory}"
         if (usual / name).exists():
             instead = (
                 f"there is one in {usual} as well. Bring what is in both into one, opt-outs by"

@@ -219,14 +219,15 @@ def test_a_list_that_an_earlier_version_kept_for_one_shell_is_told(
     earlier.mkdir(parents=True)
     (earlier / "opt-outs.db").touch()
     with pytest.raises(
-        ConfigurationError, match=f"opt-outs.db is where .* move it to {usual}, or"
+        ConfigurationError,
+        match=f"opt-outs.db is where .* move what is in {earlier} to {usual}, or",
     ):
         share_opt_outs(MemoryLedger())
     usual.mkdir(parents=True)
     (usual / "opt-outs.db").touch()
     with pytest.raises(ConfigurationError, match="Bring what is in both into one") as raised:
         share_opt_outs(MemoryLedger())
-    assert "move it" not in str(raised.value)
+    assert "move what" not in str(raised.value)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
