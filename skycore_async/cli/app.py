@@ -33,7 +33,7 @@ except ImportError as error:
 from .ui.beside import LogBeside
 from .ui.help import HelpContext, with_whole_words
 from .ui.interrupts import as_one_interrupt
-from .ui.output import Exit, drop_unwritten, fail
+from .ui.output import Exit, drop_unwritten, fail, is_nowhere
 from .ui.usage import describe_usage_error
 
 COMMANDS: Final = {
@@ -125,6 +125,10 @@ class Commands(click.Group):
                 why = "the output, or a file that goes with it, could not be written"
                 fail(f"a disk is full: {why}", Exit.NOT_ALL_WELL)
             if error.filename is None:  # as for a pipe that nobody reads
+                if is_nowhere():
+                    fail(
+                        "the directory that it is run in was removed: change to one that is there"
+                    )
                 raise
             fail(f"{error.filename}: {error.strerror}")
         except UnicodeEncodeError:  # only of arguments: everything else is read as UTF-8

@@ -443,6 +443,27 @@ def test_a_dash_is_no_file(typed: str, surroundings: None) -> None:
     assert not Path("-").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be removed there")
+@pytest.mark.parametrize(
+    "typed", ["status x.db", "send 15551234888 Hi --ledger x.db", "bulk promo.csv --text Hi --yes"]
+)
+def test_a_directory_that_was_removed_is_told(
+    typed: str, surroundings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a new release of what the terminal is in: no file in it can be named."""
+    recipients = tmp_path / "promo.csv"
+    recipients.write_text("to\n15551234888\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    ledger = ("--ledger", "x.db") if typed.startswith("bulk") else ()
+    arguments = typed.replace("promo.csv", str(recipients)).split()
+    done = CliRunner().invoke(skycore, [*arguments, *ledger])
+    assert done.exit_code == Exit.USAGE
+    assert done.stderr.splitlines()[-1].startswith("skycore: the directory that it is run in was")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 @pytest.mark.parametrize(

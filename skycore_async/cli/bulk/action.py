@@ -25,7 +25,7 @@ from ..ui.dsn import dsn_of
 from ..ui.interrupts import as_one_interrupt
 from ..ui.opt_out_list import share_once
 from ..ui.options import read_api_key
-from ..ui.output import Exit, emit, fail, number_of, print_outcome, say
+from ..ui.output import Exit, emit, fail, is_nowhere, number_of, print_outcome, say
 from .check import CheckedFile, check_file, opened_sheet, opt_out_check
 from .earlier_campaigns import find_earlier, has_sent, note_begun, note_sent
 from .estimate import Estimate
@@ -55,7 +55,7 @@ def run_bulk(options: BulkOptions) -> int:
     except SheetError as error:
         fail(f"{name_of(options.csv)}: {error}")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno == errno.ENOSPC or (error.filename is None and is_nowhere()):
             raise  # the recipients are not to blame
         at = "standard output" if isinstance(error, BrokenPipeError) else name_of(options.csv)
         fail(f"{error.filename or at}: {error.strerror}")

@@ -152,6 +152,15 @@ def plain(value: object) -> Any:
     return value if isinstance(value, int | float | None) else str(value)
 
 
+def is_nowhere() -> bool:
+    """Return whether the working directory was removed: no relative path leads anywhere."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def reason_of(error: OSError) -> str:
     """Return why the system refused an address, without the address that Python adds."""
     return (error.strerror or str(error)).partition(" (while ")[0]
