@@ -334,6 +334,12 @@ def test_what_is_kept_takes_little_memory() -> None:
         ),
         ("to,name\n15551234888,a,b\n", {}, RejectionKind.INVALID, "it has 3 values for 2 columns"),
         ("to,name\n15551234888,\x07\n", {}, RejectionKind.INVALID, "U+0007"),
+        (
+            "to,name\n15551234888,Ren\ufffde\n",
+            {},
+            RejectionKind.INVALID,
+            "text: it has U+FFFD in it",
+        ),
         ("to,name\n15551234888,a\n", {"from_": None}, RejectionKind.INVALID, "no short code"),
         (
             f"to,name\n15551234888,{'a' * 160}\n",

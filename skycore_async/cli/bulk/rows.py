@@ -51,6 +51,7 @@ from .recipients import (
 )
 from .template import Template, unfilled
 
+_LOST: Final = "\ufffd"
 _ROUNDED: Final = re.compile(r"\s*\+?[0-9](?:[.,][0-9]+)?E\+?[0-9]+\s*", re.IGNORECASE)
 
 
@@ -214,10 +215,9 @@ class RowReader:
         except InvalidMessage as error:
             reason, key = _reason_of(error, values[self.to]), self._key_of(values)
             return RejectedRow(row=row, kind=RejectionKind.INVALID, reason=reason, key=key)
-        most = self._options.max_segments_each
-        if most is not None and (too_long := _too_long(message.text, most)):
+        if flaw := _flaw_of(message.text, self._options.max_segments_each):
             kind, key = RejectionKind.INVALID, message.key
-            return RejectedRow(row=row, kind=kind, reason=too_long, key=key)
+            return RejectedRow(row=row, kind=kind, reason=flaw, key=key)
         return message
 
     def _message_row(self, row: Row, message: SMS, values: Sequence[str]) -> MessageRow:
@@ -298,8 +298,10 @@ def _has_no_value(cell: str) -> bool:
     return not cell.strip() or is_failed(cell)
 
 
-def _too_long(text: str, most: int) -> str | None:
-    if (count := segment_count(text)) <= most:
+def _flaw_of(text: str, most: int | None) -> str | None:
+    if _LOST in text:
+        return "text: it has U+FFFD in it, which stands for a character that another program lost"
+    if most is None or (count := segment_count(text)) <= most:
         return None
     return f"text: it takes {count} segments, and --max-segments-each is {most}"
 
