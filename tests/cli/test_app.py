@@ -175,7 +175,7 @@ def test_help_breaks_no_option(command: list[str], columns: str) -> None:
         ),
     ],
 )
-def test_what_a_command_below_another_is_for_is_whole(group: str, last: str) -> None:
+def test_the_help_of_a_subcommand_is_not_cut_short(group: str, last: str) -> None:
     """A subcommand's summary is not cut off on a narrow terminal."""
     help_ = CliRunner().invoke(skycore, [group, "--help"], env={"COLUMNS": "60"}).output
     commands = " ".join(help_.partition("Commands:")[2].split())
@@ -275,7 +275,7 @@ def test_an_unknown_option_suggests_a_near_one(typed: str, near: str | None) -> 
         ("send 15551234888 Hi --timeout 0", "0.0 is not in the range more than 0."),
     ],
 )
-def test_a_number_that_is_out_of_range_is_told_the_range(typed: str, numbers: str) -> None:
+def test_the_error_of_a_number_out_of_range_names_the_range(typed: str, numbers: str) -> None:
     """A number out of range is answered with the range, which the help has as well."""
     done = CliRunner().invoke(skycore, typed.split())
     assert done.exit_code == Exit.USAGE
@@ -285,7 +285,9 @@ def test_a_number_that_is_out_of_range_is_told_the_range(typed: str, numbers: st
 
 
 @pytest.mark.parametrize("width", [60, 80])
-def test_wrong_usage_is_told_in_whole_words(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_a_usage_error_is_wrapped_between_words(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     """A usage error on a terminal is wrapped between words."""
 
     class Terminal(io.StringIO):
@@ -357,7 +359,7 @@ def test_another_missing_module_is_a_defect_and_shows_itself() -> None:
     assert isinstance(done.exception, ImportError)
 
 
-def test_what_is_typed_and_is_no_text_is_one_line() -> None:
+def test_typed_input_that_is_no_text_makes_a_one_line_error() -> None:
     """An argument that is no UTF-8 is a one-line error."""
     done = CliRunner().invoke(skycore, ["simulate", "--postback", "stop", "--to", "\udcff"])
     words = "skycore: an argument is not all text in UTF-8\n"
@@ -379,7 +381,7 @@ def test_a_second_ctrl_c_in_a_task_is_none_but_an_interruption() -> None:
     assert isinstance(done.exception, ExceptionGroup)
 
 
-def test_a_second_ctrl_c_as_the_first_is_told_of_is_told_of() -> None:
+def test_a_ctrl_c_while_an_error_is_printed_is_an_interruption() -> None:
     """A Ctrl-C while an error is being printed is an interruption."""
 
     class Words(KeyError, OSError):

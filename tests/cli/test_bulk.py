@@ -117,7 +117,7 @@ def test_messages_keep_the_tags_of_their_run(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "a\nb", "a" * 101])
-def test_what_is_no_tag_is_refused(tag: str, simulator: Simulator) -> None:
+def test_an_invalid_tag_is_refused(tag: str, simulator: Simulator) -> None:
     """A bad tag is refused before the file is read."""
     recipients()
     done = run("promo.csv", "--text", "Hi", "--yes", "--tag", tag)
@@ -126,7 +126,7 @@ def test_what_is_no_tag_is_refused(tag: str, simulator: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_a_provider_that_is_asked_too_fast_is_told_of(simulator: Simulator) -> None:
+def test_a_throttled_bulk_send_says_so(simulator: Simulator) -> None:
     """Throttling by Skycore is counted in the progress and in the end."""
     recipients("to\n15551234888\n")
     simulator.script(*[Behaviour(taken=False, answer=Answer.THROTTLED_429, retry_after=0)] * 2)
@@ -178,7 +178,7 @@ def test_numbers_of_a_country_are_read(simulator: Simulator) -> None:
     assert numbers(simulator) == ["15551234888", "15551234889", "15551234890"]
 
 
-def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
+def test_numbers_of_ten_digits_are_reported_before_sending() -> None:
     """Ten-digit numbers are counted before sending, with what --country makes of them."""
     recipients(AMERICAN)
     told = run("promo.csv", "--text", "Hello", "--dry-run").stdout
@@ -189,7 +189,7 @@ def test_numbers_of_ten_digits_are_told_of_before_anything_is_sent() -> None:
     assert for_programs["ten_digits"] == {"count": 2, "first_line": 2, "countries": {"55": 2}}
 
 
-def test_numbers_of_ten_digits_are_told_of_where_there_is_a_ledger() -> None:
+def test_numbers_of_ten_digits_are_reported_with_a_ledger() -> None:
     """Ten-digit numbers are counted also if a ledger exists."""
 
     async def begin() -> None:
@@ -225,7 +225,7 @@ def test_a_campaign_goes_on_with_a_country_and_sends_nobody_again(simulator: Sim
 
 
 @pytest.mark.slow
-def test_what_is_in_doubt_can_be_settled_before_the_rest_is_sent(simulator: Simulator) -> None:
+def test_doubts_can_be_settled_before_the_rest_is_sent(simulator: Simulator) -> None:
     """With --settle doubts that the report lists are done before the rest is sent.
 
     Without it the command that settles is named where there are doubts.
@@ -265,7 +265,7 @@ def test_where_nothing_is_in_doubt_no_report_is_asked_for(simulator: Simulator) 
 
 
 @pytest.mark.slow
-def test_people_read_what_came_of_a_bulk_send_in_lines(simulator: Simulator) -> None:
+def test_the_outcome_of_a_bulk_send_is_shown_in_lines(simulator: Simulator) -> None:
     """Without --json the result is in lines, with what to do next."""
     recipients("to\n15551234888\n15550000110\n15550002002\n")
     done = run("promo.csv", "--text", "Hello", "--yes")
@@ -345,7 +345,7 @@ def test_resend_in_doubt_in_a_loop_resends_each_doubt_once(
 
 
 @pytest.mark.parametrize("rows_before", [0, 1])
-def test_what_came_into_doubt_while_somebody_was_asked_is_not_sent_again(
+def test_a_doubt_that_began_during_a_question_is_not_resent(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch, rows_before: int
 ) -> None:
     """A doubt that arose while the user was asked is not resent."""
@@ -393,7 +393,7 @@ class Terminal:
 
 
 @pytest.mark.slow
-def test_what_is_done_is_asked_for_many_rows_at_a_time(
+def test_finished_rows_are_looked_up_many_at_a_time(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rerun looks up many rows at a time."""
@@ -582,7 +582,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_is_in_doubt_says_so_whatever_was_changed(
+def test_a_row_in_doubt_says_so_whatever_was_changed(
     simulator: Simulator, change: str, words: tuple[str, ...]
 ) -> None:
     """A row in doubt is reported as that, whatever option changed since."""
@@ -630,7 +630,7 @@ def test_a_number_under_two_keys_is_sent_once_in_whatever_order(
     assert simulator.billed == 1
 
 
-def test_what_went_to_another_number_under_a_key_is_not_taken_for_this_one(
+def test_a_key_that_went_to_another_number_is_not_taken_for_this_row(
     simulator: Simulator,
 ) -> None:
     """A duplicate row whose key belongs to another number does not hide that number."""
@@ -691,7 +691,7 @@ def test_doubt_is_the_exit_code_whatever_else_happened(case: str, doubt: str) ->
 
 
 @pytest.mark.slow
-def test_what_was_sent_under_the_first_digests_is_known(simulator: Simulator) -> None:
+def test_messages_sent_under_the_first_digests_are_known(simulator: Simulator) -> None:
     """Messages with content digests of version 1 are known as sent."""
     recipients()
     send()
@@ -856,7 +856,7 @@ def test_a_mistake_is_one_line(content: str, args: tuple[str, ...], said: str) -
         ("SKYCORE_FROM", "", "no short code to send from: give --from"),
     ],
 )
-def test_what_the_environment_lacks_is_said(
+def test_a_missing_environment_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     """A missing key or sender is an error before the file is read."""
@@ -1094,7 +1094,7 @@ def test_why_a_message_was_not_sent_is_said() -> None:
 
 
 @pytest.mark.slow
-def test_what_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bulk_send_that_gets_nowhere_stops_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that gets nothing through stops after a number of messages."""
     monkeypatch.setattr("skycore_async.cli.bulk.progress._STUCK", 10)
     recipients("to\n" + "".join(f"1555123{n:04}\n" for n in range(1000)))
@@ -1150,7 +1150,7 @@ def test_a_bulk_send_goes_out_over_either_transport(
 # What people see meanwhile.
 
 
-def test_the_time_that_is_left_is_of_what_is_to_be_sent() -> None:
+def test_the_time_left_counts_only_messages_to_be_sent() -> None:
     """The time left is computed from the messages still to be sent."""
     now = [0.0]
     counters = BulkCounters(total=100_000, known=99_990, clock=lambda: now[0])
@@ -1371,7 +1371,7 @@ def test_on_a_terminal_ctrl_c_is_seen_to_be_heard(simulator: Simulator) -> None:
 
 @pytest.mark.slow
 @needs_signals
-def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
+def test_resending_messages_in_doubt_is_its_own_question() -> None:
     """Resending doubts is a question of its own."""
     printed, exit_code = on_a_terminal("--resend-in-doubt", typed=["y\n", "n\n"], rows=1)
     assert exit_code == 4, printed
@@ -1382,7 +1382,7 @@ def test_sending_again_what_is_in_doubt_is_asked_for_by_itself() -> None:
 @pytest.mark.slow
 @needs_signals
 @pytest.mark.parametrize(("typed", "lookups"), [("y\n", 1), ("n\n", 0)])
-def test_on_a_terminal_it_offers_to_settle_what_is_in_doubt(
+def test_on_a_terminal_bulk_offers_to_settle_messages_in_doubt(
     simulator: Simulator, typed: str, lookups: int
 ) -> None:
     """On a terminal settling doubts is offered before the question to send."""

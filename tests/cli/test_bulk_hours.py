@@ -122,7 +122,7 @@ def test_hours_over_midnight_are_waited_for(
 
 
 @pytest.mark.slow
-def test_what_waits_comes_before_what_was_not_read_yet(
+def test_waiting_rows_are_sent_before_unread_rows(
     simulator: Simulator, it_is: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Waiting recipients whose hours have come go before rows not read yet."""
@@ -141,7 +141,7 @@ def test_what_waits_comes_before_what_was_not_read_yet(
 
 
 @pytest.mark.slow
-def test_who_can_only_start_after_their_hours_is_sent_to_the_next_day(
+def test_a_message_too_late_for_its_hours_is_sent_the_next_day(
     simulator: Simulator, it_is: Callable[[Any], None]
 ) -> None:
     """A message that could start only after its hours waits for the next day."""
@@ -164,7 +164,9 @@ def test_who_can_only_start_after_their_hours_is_sent_to_the_next_day(
 
 
 @pytest.mark.slow
-def test_a_limit_counts_those_who_wait(simulator: Simulator, it_is: Callable[[str], None]) -> None:
+def test_a_limit_counts_recipients_outside_their_hours(
+    simulator: Simulator, it_is: Callable[[str], None]
+) -> None:
     """`--limit` counts recipients who wait for their hours."""
     it_is("2026-12-01T15:00")
     to = (LOS_ANGELES, NEW_YORK, "12125550101")
@@ -212,7 +214,7 @@ def test_a_number_whose_zone_is_not_known_is_asked_about(it_is: Callable[[str], 
     assert not Path("promo.db").exists()
 
 
-def test_a_dry_run_says_who_would_wait(it_is: Callable[[str], None]) -> None:
+def test_a_dry_run_counts_recipients_outside_their_hours(it_is: Callable[[str], None]) -> None:
     """A dry run says who would wait for their hours."""
     it_is("2026-12-01T15:00")
     done = run(*BERLIN, "--dry-run", "--json", to=(NEW_YORK, LOS_ANGELES, NOWHERE))
@@ -235,7 +237,7 @@ def test_a_dry_run_says_who_would_wait(it_is: Callable[[str], None]) -> None:
         ((*HOURS, "--start", "9999-12-31T23:59"), "'9999-12-31T23:59' is no time"),
     ],
 )
-def test_what_is_wrong_with_the_hours_is_said(args: tuple[str, ...], said: str) -> None:
+def test_an_error_in_the_hours_is_named(args: tuple[str, ...], said: str) -> None:
     """Wrong hours or zones are refused before anything is read."""
     done = run(*args)
     assert done.exit_code == Exit.USAGE

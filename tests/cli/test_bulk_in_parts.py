@@ -49,7 +49,7 @@ def test_a_limit_sends_so_many_and_the_next_runs_the_others(simulator: Simulator
 
 
 @pytest.mark.slow
-def test_who_has_opted_out_is_none_of_a_limit(simulator: Simulator) -> None:
+def test_opted_out_recipients_do_not_count_toward_a_limit(simulator: Simulator) -> None:
     """Opted-out numbers do not count for --limit."""
     CliRunner().invoke(skycore, ["opt-outs", "add", "15551233001"])
     assert "  to send     4\n  later       5 more" in run("--limit", "4", "--dry-run").stdout
@@ -59,7 +59,7 @@ def test_who_has_opted_out_is_none_of_a_limit(simulator: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_limit_holds_back_is_no_part_of_the_estimate(simulator: Simulator) -> None:
+def test_the_estimate_leaves_out_rows_beyond_the_limit(simulator: Simulator) -> None:
     """The estimate covers only what --limit lets out."""
     first = run("--limit", "4", "--price", "0.01", "--dry-run").stdout
     assert "  to send     4\n  later       6 more than --limit: the next runs send them\n" in first
@@ -173,7 +173,7 @@ def test_a_sample_asks_first(simulator: Simulator) -> None:
         (("--limit", "3", "--cluster", "postgresql://a@b/c"), "--cluster goes without --limit"),
     ],
 )
-def test_what_does_not_go_together_is_said(
+def test_options_that_exclude_each_other_are_refused(
     simulator: Simulator, args: tuple[str, ...], words: str
 ) -> None:
     """Options that do not go together are refused."""

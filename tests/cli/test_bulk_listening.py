@@ -142,7 +142,9 @@ def test_a_second_signal_is_heard_while_all_is_closed(port: int) -> None:
 
 
 @pytest.mark.slow
-def test_what_never_comes_is_waited_for_so_long(simulator: Simulator, port: int) -> None:
+def test_a_missing_receipt_is_waited_for_until_the_timeout(
+    simulator: Simulator, port: int
+) -> None:
     """Receipts are awaited for --listen-for, and those missing are counted."""
     write("15551233000", NEVER)
     done = run("--listen", f"127.0.0.1:{port}", "--listen-for", 0.3)
@@ -193,7 +195,7 @@ def test_ctrl_c_ends_the_waiting(simulator: Simulator, port: int) -> None:
 
 
 @pytest.mark.slow
-def test_who_stops_the_sending_waits_for_no_receipts(simulator: Simulator, port: int) -> None:
+def test_a_stopped_bulk_send_waits_for_no_receipts(simulator: Simulator, port: int) -> None:
     """Ctrl-C while sending does not wait for receipts."""
     write(*(f"1555123{number}" for number in range(3000, 3030)))
     with program(*sending(port, "--rate", 5)) as process:
@@ -222,7 +224,7 @@ def test_a_stop_in_the_middle_is_heeded(
 
 
 @pytest.mark.slow
-def test_what_cannot_be_recorded_is_posted_again(
+def test_a_postback_that_cannot_be_recorded_is_posted_again(
     simulator: Simulator, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A postback that cannot be recorded is answered with 500, and sending goes on."""
@@ -292,7 +294,7 @@ def test_a_stop_that_the_list_cannot_be_told_is_posted_again(port: int, tmp_path
 # What ends it before anything is sent.
 
 
-def test_an_address_in_use_is_told_first(simulator: Simulator) -> None:
+def test_an_address_in_use_is_reported_before_sending(simulator: Simulator) -> None:
     """An address in use is an error before the file is read."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -304,7 +306,7 @@ def test_an_address_in_use_is_told_first(simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "/"])
-def test_a_secret_that_keeps_nobody_out_is_told(
+def test_an_empty_postback_secret_is_refused(
     secret: str, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An empty postback secret is refused."""

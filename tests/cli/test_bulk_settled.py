@@ -116,7 +116,7 @@ def test_rejects_are_kept_that_may_be_needed(
 
 
 @pytest.mark.slow
-def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator) -> None:
+def test_a_listed_message_is_no_doubt_under_another_text(settled: Simulator) -> None:
     """A message that a report settled as sent is reported as sent under another text."""
     settled.script(Behaviour())
     done = bulk("promo.csv", text="Bye")
@@ -132,7 +132,7 @@ def test_what_the_report_lists_is_no_doubt_under_another_text(settled: Simulator
 
 
 @pytest.mark.slow
-def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
+def test_the_count_to_send_equals_the_count_sent(settled: Simulator) -> None:
     """The preview counts exactly the messages that go out."""
     recipients(*NUMBERS, "15551234885")
     shown = bulk("promo.csv", "--dry-run", "--price", "0.5").stdout
@@ -151,7 +151,7 @@ def test_what_is_to_send_is_what_goes_out(settled: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_ledger_says_of_a_row_is_shown_before(
+def test_the_state_of_a_row_in_the_ledger_is_shown_before_sending(
     settled: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The preview counts rows in doubt, rejected, opted out or sent with another text."""
@@ -201,7 +201,7 @@ def test_a_bound_on_segments_holds_for_what_goes_out(settled: Simulator) -> None
 
 
 @pytest.mark.slow
-def test_old_rejects_say_what_became_of_their_rows(settled: Simulator) -> None:
+def test_old_rejects_show_the_outcomes_of_their_rows(settled: Simulator) -> None:
     """Rows of an old rejects file are left out if sent, and sent if settled as not sent."""
     old = Path("promo.rejects.csv")
     assert {reason.split(":")[0] for reason in rejected(str(old)).values()} == {"in doubt"}
@@ -261,7 +261,7 @@ def status(*options: str) -> str:
 
 
 @pytest.mark.slow
-def test_what_a_report_did_stays_told(settled: Simulator) -> None:
+def test_messages_settled_by_sending_reports_are_counted(settled: Simulator) -> None:
     """`status` and the report page count what sending reports settled."""
     assert "report: sent             1  which Skycore's own report lists\n" in status()
     assert "report: not              1  which it proved not sent\n" in status()

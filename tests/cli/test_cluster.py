@@ -110,7 +110,7 @@ def test_numbers_of_a_country_are_read_as_they_are_loaded(simulator: Simulator, 
 
 
 @pytest.mark.slow
-def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
+def test_opt_outs_of_the_database_are_counted_before_loading(dsn: str) -> None:
     """The estimate leaves out numbers opted out on the list or in the database."""
     recipients(4)
 
@@ -128,7 +128,9 @@ def test_who_opted_out_in_the_database_is_counted_before(dsn: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_database_has_sent_is_counted_before(simulator: Simulator, dsn: str) -> None:
+def test_messages_sent_by_the_database_are_counted_before_loading(
+    simulator: Simulator, dsn: str
+) -> None:
     """The estimate leaves out what the database has sent."""
     simulator.script(refusal("E110"), Behaviour(answer=Answer.EMPTY))
     loaded(dsn, count=5)
@@ -161,7 +163,7 @@ def test_a_database_that_was_made_anew_is_none_that_knows(dsn: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_an_earlier_version_noted_of_a_database_counts_on(
+def test_notes_of_an_earlier_version_about_a_database_still_count(
     monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:
     """A note of an earlier version, without port, counts if this database has the campaign.
@@ -185,7 +187,7 @@ def test_what_an_earlier_version_noted_of_a_database_counts_on(
 
 
 @pytest.mark.slow
-def test_what_could_not_be_loaded_is_loaded_without_a_question(dsn: str) -> None:
+def test_rows_that_failed_to_load_are_loaded_without_a_question(dsn: str) -> None:
     """A load that failed is repeated without a question."""
     recipients(30)
     load = ("bulk", "promo.csv", "--text", "Hi {name}", "--cluster", dsn, "--yes")
@@ -221,7 +223,7 @@ def test_a_program_shares_the_list_with_its_database(dsn: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [("--dry-run",), ("--yes",)])
-def test_a_database_that_is_not_there_is_told_before(options: tuple[str, ...]) -> None:
+def test_an_unreachable_database_is_reported_before_loading(options: tuple[str, ...]) -> None:
     """An unreachable database is an error, and nothing is loaded."""
     recipients(2)
     done = run(
@@ -254,9 +256,7 @@ def test_a_campaign_is_not_loaded_again_with_its_numbers_read(
 
 
 @pytest.mark.slow
-def test_what_the_ledger_has_sent_is_not_loaded_again_with_its_number_read(
-    simulator: Simulator, dsn: str
-) -> None:
+def test_messages_sent_by_the_ledger_are_not_loaded_again(simulator: Simulator, dsn: str) -> None:
     """A campaign copied from a file is not loaded again with --country."""
     Path("promo.csv").write_text("to\n5551234888\n5550000110\n", "utf-8")
     sent = answer("bulk", "promo.csv", "--text", "Hi", "--yes")
@@ -287,7 +287,7 @@ def test_a_campaign_goes_on_in_the_database_that_its_ledger_was_copied_into(
     assert sorted(one.to for one in simulator.messages) == numbers
 
 
-def test_what_receivers_left_beside_the_ledger_is_copied_with_it(dsn: str) -> None:
+def test_an_inbox_beside_the_ledger_is_imported_with_the_ledger(dsn: str) -> None:
     """`cluster copy` includes postbacks of the inbox."""
 
     async def make() -> None:
@@ -305,7 +305,7 @@ def test_what_receivers_left_beside_the_ledger_is_copied_with_it(dsn: str) -> No
 
 
 @pytest.mark.slow
-def test_loaded_drained_and_told_of(simulator: Simulator, dsn: str) -> None:
+def test_a_campaign_is_loaded_sent_and_reported(simulator: Simulator, dsn: str) -> None:
     """A campaign is loaded, sent by a worker, and shown by status."""
     done = loaded(dsn)
     assert (done["campaign"], done["new"], done["known"]) == ("promo", 30, 0)
@@ -343,7 +343,7 @@ def test_people_read_how_far_a_campaign_is_in_lines(simulator: Simulator, dsn: s
     assert dsn not in run("status", dsn).output
 
 
-def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
+def test_a_row_in_doubt_says_so_when_loaded_again(
     monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:
     """Loading again reports doubts, also of rows that are invalid now."""
@@ -361,7 +361,7 @@ def test_what_is_in_doubt_says_so_when_it_is_loaded_again(
     assert "in doubt: text: it takes" in Path("r.csv").read_text("utf-8-sig")
 
 
-def test_old_rejects_are_what_the_ledger_says_by_now(simulator: Simulator, dsn: str) -> None:
+def test_old_rejects_show_the_present_states_of_the_ledger(simulator: Simulator, dsn: str) -> None:
     """Rows of an old rejects file have the state that the database has now."""
     loaded(dsn, count=3)
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -421,7 +421,7 @@ def test_a_number_under_two_keys_is_loaded_once(simulator: Simulator, dsn: str) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_sent", [False, True])
-def test_what_is_loaded_to_another_number_under_a_key_keeps_its_place(
+def test_a_key_loaded_with_another_number_keeps_its_place(
     simulator: Simulator, dsn: str, is_sent: bool
 ) -> None:
     """A duplicate row whose key belongs to another number does not hide that number."""
@@ -635,7 +635,7 @@ def test_a_load_that_the_database_ended_says_how_to_go_on(dsn: str) -> None:
     assert loaded(dsn)["new"] == 0
 
 
-def test_a_refused_account_is_told_by_worker_and_status(
+def test_a_refused_account_is_reported_by_worker_and_status(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A refused account ends the worker with 3, and status says why."""

@@ -110,7 +110,7 @@ def test_a_case_that_came_out_otherwise_is_named() -> None:
 
 
 @pytest.mark.slow
-def test_a_bill_that_is_wrong_is_told() -> None:
+def test_a_wrong_bill_is_reported() -> None:
     """A message billed unexpectedly is named, and the demo fails."""
     played, printed = cases(Case(sms=SMS(to="15551232002", text="Hello"), state=None))
     assert not played.is_well
@@ -190,7 +190,7 @@ def told(audit: DemoAudit) -> str:
     return " ".join(printed.getvalue().split())
 
 
-def test_what_the_report_proves_is_explained() -> None:
+def test_the_demo_explains_the_proof_by_the_report() -> None:
     """Messages that the report proved unsent are explained, if there are any."""
     audit = judged(S.DELIVERED, 1)
     assert "never reached Skycore" not in told(audit)

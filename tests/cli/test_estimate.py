@@ -67,7 +67,7 @@ def test_the_column_of_the_numbers_is_found(name: str) -> None:
     assert row.message.to == "15551234888"
 
 
-def test_a_formula_that_is_a_text_is_what_it_shows() -> None:
+def test_a_formula_with_a_text_result_is_read_as_the_text() -> None:
     """A cell like `="15551234888"` is read as its text."""
     content = '="phone",name\n="15551234888",="A ""quoted"" name"\n"=""15551234889""",=A1\n'
     rows = message_rows(content, text="Hi {name}")
@@ -255,7 +255,7 @@ def test_a_key_that_no_ledger_takes_is_refused_before_anything_is_sent() -> None
     assert reason.startswith("key: ")
 
 
-def test_what_is_kept_is_what_was_read() -> None:
+def test_stored_rows_are_the_rows_that_were_read() -> None:
     """Judged rows come back from the temporary file equal and in order."""
     content = (
         'to,name,key,from\n15551234888,Ann,a,777\n15551234889\n5,"x\ny"\n15551234888,Bo\n'
@@ -270,7 +270,7 @@ def test_what_is_kept_is_what_was_read() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_kept_takes_little_memory() -> None:
+def test_stored_rows_take_little_memory() -> None:
     """Ten thousand judged rows take under 2 MB of memory."""
     content = "to,name\n15551234888,Somebody\n"
     (row,) = message_rows(content, text="Hi {name}")
@@ -556,7 +556,7 @@ def test_the_preview_cannot_steer_the_terminal() -> None:
         ),
     ],
 )
-def test_what_stands_in_the_way_is_said(content: str, most: int | None, said: str | None) -> None:
+def test_an_obstacle_to_sending_is_named(content: str, most: int | None, said: str | None) -> None:
     """A missing value, too many segments and an empty file are obstacles."""
     assert surveyed(content, text="Hi {name}").obstacle(most) == said
 

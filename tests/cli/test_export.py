@@ -114,7 +114,9 @@ def test_many_rows_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.Mon
     assert (file.metadata.num_rows, file.metadata.num_row_groups) == (2, 2)
 
 
-def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_ledger_or_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A missing ledger or library is an error, and no partial file is left."""
     place, out = tmp_path / "p.db", tmp_path / "p.parquet"
     assert "there is no such file" in run(place).stderr
@@ -140,7 +142,7 @@ def test_a_ledger_is_exported_while_it_is_in_use(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 3
 
 
-def test_what_is_no_ledger_is_said(tmp_path: Path) -> None:
+def test_an_export_of_no_ledger_is_an_error(tmp_path: Path) -> None:
     """A file that is no ledger is an error, and nothing is written."""
     place, out = tmp_path / "p.db", tmp_path / "p.csv"
     place.write_text("no ledger" * 1000)

@@ -68,7 +68,7 @@ def served(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 @pytest.mark.slow
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("served", ANSWERS.values(), ids=ANSWERS, indirect=True)
-def test_what_an_answer_says_moves_no_cursor() -> None:
+def test_an_answer_cannot_move_the_cursor() -> None:
     """Each command prints answer texts on one line, with control characters escaped."""
     args = ("send", "15551234888", "Hello", "--timeout", "2")
     run(*args, "--ledger", "one.db", "--key", "k")

@@ -65,7 +65,7 @@ def test_texts_are_listed(kind: str, tmp_path: Path, request: pytest.FixtureRequ
     }
 
 
-def test_what_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> None:
+def test_an_unreadable_message_is_listed_with_the_reason(tmp_path: Path) -> None:
     """An unreadable part of a postback is listed with its reason."""
     path = tmp_path / "promo.db"
     broken = "<POSTBACK><FROM>15551234888</FROM><TEXT>STOP <b></TEXT></POSTBACK>"
@@ -112,7 +112,7 @@ def test_texts_are_read_beside_whoever_has_the_ledger(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "database"])
-def test_what_comes_is_followed(
+def test_new_messages_are_followed(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--follow shows each text once as it comes, and leaves the ledger free in between."""
@@ -135,7 +135,7 @@ def test_what_comes_is_followed(
     assert words == ["one", "two", "three", "four"]
 
 
-def test_what_was_written_beside_others_is_shown_late(
+def test_messages_of_concurrent_writers_are_shown_late(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--follow shows texts that were committed late under an earlier id."""
@@ -162,7 +162,7 @@ def test_what_was_written_beside_others_is_shown_late(
 
 
 @pytest.mark.parametrize("texts", [("one",), ("one", "two")])
-def test_what_comes_after_all_was_pruned_is_shown(
+def test_messages_after_a_full_prune_are_shown(
     texts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--follow shows texts that come after all were pruned."""
@@ -238,7 +238,7 @@ def test_a_look_is_not_for_each_poll(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(looks) == 2
 
 
-def test_who_follows_is_told_once_that_a_ledger_cannot_be_read_just_now(
+def test_a_read_error_is_reported_once_while_following(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--follow reports a ledger that cannot be read once, and goes on."""
@@ -265,7 +265,7 @@ def test_who_follows_is_told_once_that_a_ledger_cannot_be_read_just_now(
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["one", "two"]
 
 
-def test_a_ledger_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_is_reported(tmp_path: Path) -> None:
     """A file that is no ledger is a one-line error."""
     path = tmp_path / "rows.csv"
     path.write_text("to;name\n" * 100)

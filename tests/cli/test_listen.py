@@ -87,7 +87,7 @@ async def send_two(url: str, place: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "database"])
-def test_what_comes_is_recorded_and_told(
+def test_postbacks_are_recorded_and_printed(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Postbacks are recorded and printed, settle doubts, and SIGTERM ends with 0."""
@@ -189,7 +189,9 @@ def test_another_command_has_the_ledger_meanwhile(is_first: bool, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_who_has_the_ledger_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_of_the_postbacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command says whether postbacks go into the ledger or into its inbox."""
     monkeypatch.setattr(UntilSignal, "polls", lambda _: iter(()))
     path = tmp_path / "promo.db"
@@ -326,7 +328,7 @@ def test_any_number_may_listen_into_a_database(dsn: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_200_is_in_the_database_whatever_becomes_of_who_gave_it(dsn: str) -> None:
+def test_a_postback_answered_with_200_survives_a_killed_receiver(dsn: str) -> None:
     """A postback answered with 200 is in the database after the listener is killed."""
     with listening("--ledger", dsn, "--json") as one, listening("--ledger", dsn) as other:
         url = told(one)["url"]
@@ -376,7 +378,7 @@ def test_a_database_is_named_without_its_dsn(dsn: str, monkeypatch: pytest.Monke
         ("NOWHERE", "is a directory, and no ledger"),
     ],
 )
-def test_a_ledger_that_is_not_to_be_had_is_told(named: str, said: str, tmp_path: Path) -> None:
+def test_an_unavailable_ledger_is_reported(named: str, said: str, tmp_path: Path) -> None:
     """A ledger that cannot be opened is a one-line error without password."""
     done = listen("--ledger", named.replace("NOWHERE", str(tmp_path)), "--port", 0)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
@@ -420,7 +422,7 @@ def test_an_address_that_others_reach_is_warned_of(
     assert "Anyone" not in listen("--ledger", path, "--port", 0).stderr
 
 
-def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     """A file that is no ledger is refused and unchanged."""
     file = tmp_path / "recipients.csv"
     file.write_text("to;name\n" * 100)
@@ -430,7 +432,7 @@ def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     assert file.read_text() == "to;name\n" * 100
 
 
-def test_a_ledger_that_is_taken_meanwhile_is_told(
+def test_a_ledger_that_is_taken_meanwhile_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ledger that cannot be opened at the server's start is a one-line error."""
@@ -442,7 +444,7 @@ def test_a_ledger_that_is_taken_meanwhile_is_told(
     assert f"skycore: {file}: the application failed to start" in done.stderr
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     """A port in use is a one-line error with advice."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -453,7 +455,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["no..host", "\udcff"])
-def test_a_name_that_no_host_has_is_told(tmp_path: Path, host: str) -> None:
+def test_an_unknown_host_is_reported(tmp_path: Path, host: str) -> None:
     """A bad host name is a one-line error."""
     done = listen("--ledger", tmp_path / "promo.db", "--port", 0, "--host", host)
     assert done.exit_code == Exit.USAGE
@@ -461,7 +463,7 @@ def test_a_name_that_no_host_has_is_told(tmp_path: Path, host: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_secret_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bad secret is refused by its variable's name."""
     monkeypatch.setenv("SKYCORE_POSTBACK_SECRET", "/")
     done = listen("--ledger", tmp_path / "promo.db", "--port", 0)

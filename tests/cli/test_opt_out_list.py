@@ -86,7 +86,7 @@ def test_a_stop_counts_for_the_next_campaign(simulator: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
+def test_a_dry_run_counts_opted_out_recipients(simulator: Simulator) -> None:
     """A dry run counts opted-out numbers, with and without a ledger."""
     run("opt-outs", "add", ANN)
     told = json.loads(bulk("first.csv", "--dry-run", "--json").stdout)
@@ -97,7 +97,7 @@ def test_a_dry_run_tells_who_is_left_out(simulator: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_who_is_sent_to_again_is_shown_before(simulator: Simulator) -> None:
+def test_recipients_taken_off_the_list_are_shown_before_sending(simulator: Simulator) -> None:
     """The preview counts numbers that opted in again."""
     run("opt-outs", "add", ANN)
     bulk("first.csv")
@@ -245,7 +245,7 @@ def test_a_dry_run_takes_in_nothing_that_a_service_heard() -> None:
     assert listed() == []
 
 
-def test_what_cannot_be_imported_is_told_with_its_line() -> None:
+def test_an_import_error_names_its_line() -> None:
     """A row that cannot be imported is named with its line; the others are imported."""
     Path("blocked.csv").write_text(f"name,Phone\nAnn,{ANN}\nNobody,555\nBo,{BO}\n")
     done = run("opt-outs", "import", "blocked.csv", code=1)
@@ -261,7 +261,7 @@ def test_a_cell_is_read_as_a_campaign_reads_it() -> None:
     assert listed() == [ANN]
 
 
-def test_what_was_done_to_the_list_is_said() -> None:
+def test_changes_of_the_list_are_reported() -> None:
     """Each change of the list is reported with its count and the list's path."""
     assert "1 number put on " in run("opt-outs", "add", ANN).stderr
     done = run("opt-outs", "remove", ANN, BO)
@@ -271,7 +271,7 @@ def test_what_was_done_to_the_list_is_said() -> None:
     assert run("opt-outs", "remove", ANN).stderr.endswith(" any more\n")
 
 
-def test_what_a_service_heard_comes_onto_the_list() -> None:
+def test_opt_outs_of_a_ledger_can_be_imported() -> None:
     """A ledger's opt-outs can be imported, with their times."""
     hear("service.db")
     assert "what 1 number said to service.db is taken in: 1 number on " in import_service()
@@ -367,7 +367,7 @@ def import_service() -> str:
         (("add", ANN), False),
     ],
 )
-def test_who_is_perhaps_not_who_was_meant_is_told(args: tuple[str, ...], warns: bool) -> None:
+def test_a_number_that_may_be_a_mistake_is_reported(args: tuple[str, ...], warns: bool) -> None:
     """Ten-digit numbers without + give a warning."""
     Path("american.csv").write_text("to\n555-123-4888\n")
     said = run("opt-outs", *args).stderr

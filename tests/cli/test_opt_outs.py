@@ -39,7 +39,7 @@ def ledger(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_what_is_unclear_is_listed(ledger: str) -> None:
+def test_unclear_texts_are_listed(ledger: str) -> None:
     """Unclear texts are listed in order, with masked numbers."""
     done = run("candidates", ledger)
     first, second = done.stdout.splitlines()

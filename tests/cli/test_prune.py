@@ -70,7 +70,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_old_is_forgotten(place: str) -> None:
+def test_old_messages_are_pruned(place: str) -> None:
     """Old messages are pruned and counted, doubts are kept, and a second run finds none."""
     done = prune(place, "--yes")
     assert done.exit_code == Exit.DONE, done.output
@@ -174,7 +174,7 @@ def test_weeks_are_seven_days(place: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
     """A missing, foreign or busy ledger is not changed."""
     none = prune(str(tmp_path / "promo.db"), "--yes")
     assert none.exit_code == Exit.USAGE
@@ -190,7 +190,9 @@ def test_what_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
         assert prune(str(tmp_path / "owned.db"), "--dry-run").exit_code == Exit.DONE
 
 
-def test_what_broke_it_off_is_said(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_of_a_broken_off_prune_is_named(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error while pruning is shown, with its exit code."""
 
     async def fails(_ledger: BaseLedger, **_options: object) -> None:

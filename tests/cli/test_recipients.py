@@ -83,14 +83,14 @@ def test_a_file_that_lines_of_two_encodings_are_in_garbles_no_text(broken: bytes
 def test_a_file_that_excel_saved_for_another_system_garbles_no_text(
     name: str, encoding: str
 ) -> None:
-    """Its dialog has these beside each other, and what they write is read as other letters."""
+    """A file in a code page of MS-DOS or the Macintosh is refused with the format to save."""
     content = f"to,name\n15551234888,Zo\u00eb\n15551234889,{name}\n15551234890,Br\u00e1ulio\n"
     with pytest.raises(SheetError, match=r"line [234] .*: save the file as `CSV UTF-8`"):
         sheet(content.encode(encoding)).check_texts()
 
 
-def test_what_windows_writes_is_no_other_system_s() -> None:
-    """Quotes, dashes, signs of money and trade, and the letters of its other languages."""
+def test_text_that_windows_wrote_is_read_as_such() -> None:
+    """Windows-1252 text, with quotes, dashes, signs and letters of many languages, is read."""
     words = (
         "“Côté” „Ähnlich”,O\u2019Brien…he,Škoda Hašek Žižka ŽIŽKA,5¢ £5 ¡Sí! ¤,ŒUVRE cœur,™ ‰ †"
     )
@@ -111,7 +111,7 @@ def test_a_delimiter_inside_a_quoted_name_counts_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("separator", ['"', ""])
-def test_what_can_stand_between_no_cells_is_no_delimiter(separator: str) -> None:
+def test_an_impossible_delimiter_is_no_delimiter(separator: str) -> None:
     """A `sep=` line with an impossible delimiter is read as a header."""
     assert sheet(f"sep={separator}\r\nto\r\n".encode()).header.names == (f"sep={separator}",)
 
@@ -139,7 +139,7 @@ def test_a_line_is_where_a_row_begins() -> None:
         (b'to,text\r\n1,a\r\n2,"b"c\r\n3,c\r\n', "line 3 cannot be read"),
     ],
 )
-def test_what_cannot_be_read_is_said_with_its_line(content: bytes, said: str) -> None:
+def test_an_unreadable_row_is_reported_with_its_line(content: bytes, said: str) -> None:
     """A broken file is a one-line error that says where."""
     with pytest.raises(SheetError) as error:
         list(sheet(content).rows())

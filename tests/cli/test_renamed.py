@@ -79,7 +79,7 @@ def test_a_renamed_file_is_known_by_its_rows(sent: Simulator, rows: list[str], s
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "share"), [(12, "about 15 % of these messages"), (9, None)])
-def test_what_was_begun_in_part_is_known_as_well(
+def test_a_campaign_begun_in_part_is_known(
     simulator: Simulator, limit: int, share: str | None
 ) -> None:
     """A renamed file of a campaign that was begun in part is recognized."""
@@ -120,7 +120,7 @@ def test_on_a_terminal_it_asks(
     assert (done.exit_code == 0) is (billed == 2)
 
 
-def test_what_was_begun_while_somebody_was_asked_is_not_sent_again(
+def test_messages_begun_during_a_question_are_not_resent(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A campaign begun under another name during the question stops this one."""
@@ -133,7 +133,7 @@ def test_what_was_begun_while_somebody_was_asked_is_not_sent_again(
     assert "add --campaign promo --ledger promo.db" in done.stderr
 
 
-def test_what_the_same_campaign_sent_while_somebody_was_asked_is_known(
+def test_messages_sent_during_a_question_are_known(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the same campaign sent during the question is not sent again."""
@@ -159,7 +159,7 @@ def test_another_text_is_another_campaign(sent: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_campaign_did_not_send_goes_out(sent: Simulator) -> None:
+def test_messages_not_sent_by_the_campaign_go_out(sent: Simulator) -> None:
     """A campaign with its ledger goes on without a question."""
     sheet("promo.csv", [*ROWS, "15559990000,New\n"])
     assert run("promo.csv").exit_code == 0
@@ -477,7 +477,7 @@ def test_another_address_is_no_campaign_before(sent: Simulator) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_rehearsal_took_is_told_of_as_not_sent(sent: Simulator) -> None:
+def test_messages_of_a_rehearsal_are_reported_as_not_sent(sent: Simulator) -> None:
     """A ledger used with another base URL gives a warning."""
     said = "Campaign 'promo' was begun with promo.db at another address of the API as well: "
     assert said not in run("promo.csv").stderr
@@ -497,7 +497,7 @@ def test_what_a_rehearsal_took_is_told_of_as_not_sent(sent: Simulator) -> None:
     [("15551233000,Row\n", "Dear {name}"), ("15551230110,Row\n", ""), ("15551232001,Row\n", "")],
     ids=["sent with another text", "refused", "in doubt"],
 )
-def test_whatever_else_came_of_a_rehearsal_is_told_of_as_well(
+def test_other_outcomes_of_a_rehearsal_are_reported(
     simulator: Simulator, row: str, text: str
 ) -> None:
     """The warning comes whatever the outcomes at the other base URL were."""
@@ -510,7 +510,7 @@ def test_whatever_else_came_of_a_rehearsal_is_told_of_as_well(
 
 
 @pytest.mark.slow
-def test_nobody_who_sent_since_a_rehearsal_is_told_to_take_another_ledger(
+def test_another_ledger_is_not_advised_after_real_sending(
     simulator: Simulator,
 ) -> None:
     """The warning does not advise another ledger once messages were sent for real."""
@@ -641,7 +641,7 @@ def sketch(numbers: range, text: str = "Hello") -> Sketch:
         (range(100_000), range(1000), 0.01),
     ],
 )
-def test_a_share_is_told_from_a_few(ours: range, theirs: range, share: float) -> None:
+def test_a_share_is_distinguished_from_a_few(ours: range, theirs: range, share: float) -> None:
     """The share of common messages is exact for few, and within a tenth for many."""
     exactly = len(ours) <= 10
     found = sketch(ours).share_in(sketch(theirs))

@@ -133,7 +133,7 @@ def test_every_message_is_counted_in_its_state() -> None:
     assert sum(found.states.values()) == 5
 
 
-def test_what_the_ledger_counts_besides_is_passed_on() -> None:
+def test_other_counts_of_the_ledger_are_passed_on() -> None:
     """Unplaced notifications and opt-outs come from the summary."""
     found = report_data(unplaced=3, opted_out=7)
     assert (found.unplaced, found.opted_out) == (3, 7)
@@ -202,7 +202,7 @@ def test_failures_are_counted_by_reason_and_carrier() -> None:
     assert [each.meaning for each in found.failures[1:]] == [None, None]
 
 
-def test_the_carrier_may_be_told_by_the_sent_notification() -> None:
+def test_the_carrier_may_come_from_the_sent_notification() -> None:
     """A receipt without carrier counts for that of the sent notification."""
     gone = receipt(NOON, protocol="2", status="514")
     found = report_data(failed(sent("77"), gone), delivered(1), delivered(2))
@@ -213,7 +213,7 @@ def test_the_carrier_may_be_told_by_the_sent_notification() -> None:
     ]
 
 
-def test_a_carrier_that_nobody_names_is_told_by_its_protocol() -> None:
+def test_a_carrier_without_a_name_is_shown_by_protocol() -> None:
     """Without a SPID the receipt's protocol stands for the carrier."""
     found = report_data(failed(receipt(NOON, protocol="2", status="514")))
     assert [(each.spid, each.protocol) for each in found.carriers] == [(None, "2")]
@@ -238,7 +238,7 @@ def test_refusals_have_the_meaning_of_their_code() -> None:
     }
 
 
-def test_what_was_taken_is_counted_in_segments_and_costs_their_price() -> None:
+def test_accepted_messages_are_priced_by_segment() -> None:
     """Accepted segments are counted and priced, in all and by label."""
     tagged: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("vip",)}
     found = report_data(
@@ -268,7 +268,7 @@ def test_what_was_taken_is_counted_in_segments_and_costs_their_price() -> None:
     assert "Cost not known at 0.0075 a segment" in of_before
 
 
-def test_messages_are_told_apart_by_campaign_and_tag() -> None:
+def test_messages_are_filtered_by_campaign_and_tag() -> None:
     """Messages are counted by campaign reference and by each of their tags."""
     spring: dict[str, Any] = {"campaign_ref": "77", "segments": 2, "tags": ("spring", "vip")}
     found = report_data(
@@ -295,7 +295,7 @@ def test_messages_are_told_apart_by_campaign_and_tag() -> None:
     assert "By campaign and tag" not in Page(page(report_data(delivery("sent")))).text
 
 
-def test_what_is_in_doubt_is_listed_and_masked() -> None:
+def test_messages_in_doubt_are_listed_and_masked() -> None:
     """Doubts are listed with key and time, and numbers are masked."""
     found = report_data(delivery("in_doubt"), delivery("in_doubt", key=f"to-{NUMBER}"))
     assert [(each.to, each.key, each.since) for each in found.in_doubt] == [
@@ -304,7 +304,7 @@ def test_what_is_in_doubt_is_listed_and_masked() -> None:
     ]
 
 
-def test_what_ended_doubts_is_counted() -> None:
+def test_ends_of_doubts_are_counted() -> None:
     """Settled doubts are counted by postback and by report."""
     found = report_data(
         *[delivery("sent", settled_by="postback")] * 2,
@@ -488,7 +488,7 @@ def test_every_drawing_can_be_read_aloud(name: str) -> None:
     assert parsed.all("html")[0]["lang"] == "en"
 
 
-def test_what_a_ledger_holds_is_only_words() -> None:
+def test_values_of_a_ledger_are_escaped() -> None:
     """Keys, codes and names of a ledger are escaped in the page."""
     text = page(PAGES["evil"])
     assert "<script" not in text
@@ -537,7 +537,7 @@ def test_the_page_has_the_report_data() -> None:
     assert NUMBER not in page(FULL)
 
 
-def test_a_delivery_that_took_days_is_told() -> None:
+def test_a_delivery_that_took_days_is_shown() -> None:
     """A delivery of over a day has a row of its own."""
     told = Page(page(report_data(delivered(1), delivered(100_000)))).text
     assert "some took over a day." in told
@@ -613,7 +613,7 @@ def test_a_page_is_read_on_a_narrow_screen() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_little_is_still_seen() -> None:
+def test_a_small_share_is_still_visible() -> None:
     """A very small share is neither shown as none nor rounded away."""
     many = [delivered(1)] * 20_000
     text = page(report_data(*many, failed()))
@@ -810,7 +810,7 @@ def test_a_directory_that_is_not_there_is_named(ledger: Path, tmp_path: Path) ->
     assert "no directory" in wrong(run(ledger, "--html", tmp_path / "away" / "report.html"))
 
 
-def test_a_page_that_cannot_be_written_is_told(
+def test_an_unwritable_page_is_reported(
     ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full disk is a one-line error, and no partial page is left."""
@@ -961,7 +961,7 @@ def test_the_name_of_a_database_is_only_words(postgres_server: Server) -> None:
         ("postgress://me:s3cret@db/orders", "not a PostgreSQL connection string"),
     ],
 )
-def test_a_database_that_cannot_be_read_is_told(dsn: str, said: str, tmp_path: Path) -> None:
+def test_an_unreadable_database_is_reported(dsn: str, said: str, tmp_path: Path) -> None:
     """A database that cannot be read is a one-line error without password."""
     args = (dsn.replace("NOWHERE", str(tmp_path)), "--html", tmp_path / "report.html")
     line = wrong(run(*args))

@@ -120,7 +120,7 @@ def test_settling_ends_doubts_as_the_bill_says(ledger: Path, simulator: Simulato
 
 
 @pytest.mark.slow
-def test_what_a_report_found_is_sent_by_its_history_id(ledger: Path) -> None:
+def test_a_message_found_by_a_report_is_sent_by_history_id(ledger: Path) -> None:
     """A message found by a report has a HISTORYID and no tracking id."""
     settle(ledger, "--after", "0")
     key = ("--key", "2002", "--ledger", str(ledger), "--from", SHORT_CODE)
@@ -187,7 +187,7 @@ def test_a_dry_run_says_it_and_writes_nothing(ledger: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_stays_in_doubt_has_its_reason(ledger: Path) -> None:
+def test_each_remaining_doubt_has_a_reason(ledger: Path) -> None:
     """An open doubt has its reason and the time to try again."""
     done = settle(ledger)
     assert "the report ends or was made too soon after it\n" in done.stdout
@@ -264,7 +264,7 @@ def test_a_copy_of_a_report_is_no_younger(ledger: Path, simulator: Simulator) ->
 
 
 @pytest.mark.slow
-def test_what_a_report_has_to_be_about_is_told(ledger: Path, simulator: Simulator) -> None:
+def test_the_period_a_report_must_cover_is_shown(ledger: Path, simulator: Simulator) -> None:
     """The options that would make a report a proof are named only if they apply."""
     report = downloaded(simulator, ledger.with_name("sent.xml"))
     os.utime(report)
@@ -326,7 +326,7 @@ def test_a_report_that_broke_off_is_kept_as_that(
 
 
 @pytest.mark.slow
-def test_a_report_that_cannot_be_kept_is_told(ledger: Path) -> None:
+def test_a_report_that_cannot_be_saved_is_an_error(ledger: Path) -> None:
     """A --save that cannot be written is an error, and nothing changes."""
     done = settle(ledger, "--save", str(ledger.with_name("no") / "kept.xml"))
     assert (done.exit_code, "kept.xml: No such file" in done.stderr) == (Exit.USAGE, True)
@@ -347,9 +347,7 @@ def test_a_report_may_come_from_standard_input(ledger: Path, simulator: Simulato
 
 
 @pytest.mark.slow
-def test_where_the_api_cannot_be_reached_it_is_told(
-    ledger: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_api_is_reported(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unreachable API is reported, and doubts stay open."""
     monkeypatch.setenv("SKYCORE_BASE_URL", "http://127.0.0.1:9/")
     done = settle(ledger, "--json")
@@ -396,7 +394,7 @@ def test_a_file_that_is_not_all_of_a_report_proves_what_it_lists(
 
 
 @pytest.mark.slow
-def test_a_report_that_settles_all_and_is_not_whole_is_told_of(
+def test_an_incomplete_report_that_settles_all_is_reported(
     ledger: Path, simulator: Simulator
 ) -> None:
     """A broken report is exit code 1 even without doubts left."""
@@ -424,7 +422,7 @@ def test_who_has_the_report_of_another_account_is_led_to_it() -> None:
     )
 
 
-def test_how_the_last_doubts_of_a_campaign_end_is_told() -> None:
+def test_the_end_of_the_last_doubts_is_reported() -> None:
     """For doubts without a later message the advice is to send a test message."""
     last = OpenDoubt(key="k", reason=OpenReason.NO_WITNESS_AFTER)
     (words,) = report_words(Settlement(open=(last,)), None, "my promo.db")
@@ -433,7 +431,7 @@ def test_how_the_last_doubts_of_a_campaign_end_is_told() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [ReportFault.BROKEN_OFF, ReportFault.MISSING])
-def test_why_there_is_no_report_is_told(
+def test_the_reason_of_a_missing_report_is_shown(
     ledger: Path, simulator: Simulator, fault: ReportFault
 ) -> None:
     """A missing or broken report is reported with its problem."""
@@ -452,7 +450,7 @@ REFUSED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("account", "code", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_refusal_is_told(
+def test_a_refusal_is_reported(
     ledger: Path, simulator: Simulator, account: dict[str, Any], code: Exit, words: str
 ) -> None:
     """A refused look-up is reported with its code, and nothing changes."""
@@ -489,7 +487,7 @@ def test_who_has_the_wrong_report_is_told_which_to_download(ledger: Path, tmp_pa
     assert since < now - timedelta(minutes=5) < now + timedelta(minutes=4) < until
 
 
-def test_of_many_times_the_first_are_told() -> None:
+def test_of_many_times_the_first_are_shown() -> None:
     """Of many needed periods the first few are named."""
     left = OpenDoubt(key="k", reason=OpenReason.NOT_COVERED)
     periods = [(n * 1e5, n * 1e5 + 60) for n in range(7)]
@@ -510,7 +508,7 @@ def test_who_asks_for_the_same_part_again_and_again_is_led_to_all_of_them() -> N
 
 
 @pytest.mark.slow
-def test_who_waits_to_ask_again_is_told(ledger: Path, simulator: Simulator) -> None:
+def test_a_wait_before_the_next_request_is_reported(ledger: Path, simulator: Simulator) -> None:
     """A wait for the next look-up is announced, and Ctrl-C ends it."""
     downloaded(simulator, ledger.with_name("sent.xml"))
     simulator.account = Account(report_interval=300)
@@ -535,7 +533,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
-def test_what_makes_no_sense_is_refused(ledger: Path, arguments: list[str], words: str) -> None:
+def test_senseless_options_are_refused(ledger: Path, arguments: list[str], words: str) -> None:
     """Contradictory arguments are a one-line error."""
     given = [argument.format(ledger) for argument in arguments]
     done = CliRunner().invoke(skycore, ["settle", *given])

@@ -153,7 +153,7 @@ def test_options_set_the_simulator(
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_each_message_is_told_once(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_message_is_printed_once(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each message is printed once."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -213,7 +213,7 @@ def test_a_sample_is_posted(form: str) -> None:
     assert (receipt.tracking_id, receipt.to) == ("SMS_7", "15550001111")
 
 
-def test_a_sample_that_is_not_taken_is_told() -> None:
+def test_a_refused_sample_is_reported() -> None:
     """A sample that is refused is reported, without the URL's secret."""
     with ServerThread(PostbackReceiver(on_notification=print, secret="right")) as server:
         done = simulate("--postback", "sent", "--to", f"{server.url}/postback/wr0ng")
@@ -234,7 +234,7 @@ def test_a_sample_that_is_not_taken_is_told() -> None:
         ("http://[::g]/s3cret", "is no URL, such as http://", Exit.USAGE),
     ],
 )
-def test_where_nobody_takes_a_sample_is_told(url: str, said: str, code: Exit) -> None:
+def test_a_sample_without_a_receiver_is_reported(url: str, said: str, code: Exit) -> None:
     """A sample that nobody answers is a one-line error without secrets."""
     done = simulate("--postback", "sent", "--to", url)
     assert (done.exit_code, done.stdout) == (code, "")
@@ -258,7 +258,7 @@ def test_a_sample_has_a_kind_and_a_place(options: list[str], said: str) -> None:
     assert said in done.stderr
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     """A port in use is an error with advice."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -311,7 +311,7 @@ def test_a_ledger_in_use_is_looked_at(tmp_path: Path) -> None:
         assert listening.wait(20) == 0
 
 
-def test_a_ledger_in_use_that_is_none_is_told_plainly(tmp_path: Path) -> None:
+def test_a_busy_file_that_is_no_ledger_is_reported(tmp_path: Path) -> None:
     """A busy file that is no ledger is a one-line error."""
     path = tmp_path / "promo.db"
     path.write_text("name;number\n" * 100)

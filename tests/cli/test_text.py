@@ -55,7 +55,7 @@ def test_a_plain_text_is_one_segment() -> None:
     )
 
 
-def test_what_forces_ucs2_is_listed_by_character() -> None:
+def test_characters_that_force_ucs2_are_listed() -> None:
     """Each character outside GSM 03.38 has one row with name and positions."""
     done = run("segments", "Ça ☎ coûte ☎")
     assert "UCS-2" in done.stdout
@@ -206,7 +206,7 @@ def test_programs_get_a_line_for_each_notification() -> None:
     assert told[4]["raw"]["ORIGIN"] == "PASS"
 
 
-def test_what_cannot_be_read_of_a_postback_says_why() -> None:
+def test_an_unreadable_part_of_a_postback_says_why() -> None:
     """An unreadable part has a row with its reason."""
     broken = "<POSTBACK><NOTIFICATION><TEXT>a <b></TEXT></NOTIFICATION></POSTBACK>"
     (row,) = run("parse", stdin=broken).stdout.splitlines()[2:]
@@ -219,7 +219,7 @@ def test_what_cannot_be_read_of_a_postback_says_why() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"<RESPONSE/>", b"<" * (2 * 1024 * 1024)])
-def test_what_is_no_postback_is_refused_with_a_reason(body: bytes) -> None:
+def test_input_that_is_no_postback_is_refused_with_a_reason(body: bytes) -> None:
     """A body that is no postback is a one-line error."""
     done = run("parse", stdin=body)
     assert (done.exit_code, done.stdout) == (Exit.USAGE, "")
@@ -227,7 +227,7 @@ def test_what_is_no_postback_is_refused_with_a_reason(body: bytes) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_what_moves_the_cursor_is_not_shown() -> None:
+def test_cursor_controls_are_not_shown() -> None:
     """Control characters of a postback are replaced."""
     assert printable("a\x1b[31m\nb\u202e ☎") == "a\ufffd[31m b\ufffd ☎"
 

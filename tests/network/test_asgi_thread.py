@@ -217,7 +217,7 @@ def test_a_missing_extra_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None
         import skycore_async.simulator.asgi_thread  # noqa: F401
 
 
-def test_a_missing_extra_keeps_what_was_missing() -> None:
+def test_the_error_of_a_missing_extra_keeps_its_cause() -> None:
     """The error of a missing extra names the missing module."""
     error = missing("server", ImportError("no", name="uvicorn"))
     assert str(error) == "uvicorn is not installed: pip install 'skycore-async[server]'"

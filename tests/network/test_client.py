@@ -262,7 +262,7 @@ async def test_the_environment_stands_in(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (fields["API_KEY"], fields["FROM"]) == (KEY, "60856")
 
 
-async def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument wins over the environment."""
     monkeypatch.setenv("SKYCORE_API_KEY", "of the environment")
     monkeypatch.setenv("SKYCORE_FROM", "1")
@@ -386,7 +386,7 @@ def test_a_view_is_checked_too(settings: dict[str, Any], text: str) -> None:
         ("max_in_flight", "argument 'max_in_flight': connections, rate, .* to SkycoreClient"),
     ],
 )
-def test_what_is_no_option_of_a_view_is_named(name: str, text: str) -> None:
+def test_an_unknown_option_of_a_view_is_named(name: str, text: str) -> None:
     """An unknown option raises TypeError that suggests the right name or place."""
     client = SkycoreClient(api_key=KEY, transport=RecordingTransport())
     settings: dict[str, Any] = {name: 5}
@@ -685,7 +685,7 @@ class RaisingHandler(logging.Handler):
         raise LookupError("no database")
 
 
-async def test_what_a_handler_raises_within_an_exchange_costs_no_outcome(
+async def test_an_exception_of_a_logging_handler_loses_no_outcome(
     open_client: OpenClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A logging handler that raises during an exchange costs no outcome."""

@@ -99,7 +99,7 @@ async def test_a_stream_says_what_httpcore_asks() -> None:
     ],
     ids=["early answers", "what chunks say beside their sizes"],
 )
-async def test_what_frames_an_answer_fills_no_memory(endless: Drip) -> None:
+async def test_the_framing_of_an_answer_fills_no_memory(endless: Drip) -> None:
     """Endless headers or chunk framing are read only so far, and not kept."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     first = () if endless.data.startswith(b"HTTP") else (Send(head),)
@@ -220,7 +220,7 @@ async def test_messages_go_through_a_socks_proxy(scheme: str, script: Script) ->
 
 
 @pytest.mark.parametrize("wrong", ["host", "password"])
-async def test_what_a_socks_proxy_refuses_is_not_sent(wrong: str) -> None:
+async def test_a_request_refused_by_a_socks_proxy_is_not_sent(wrong: str) -> None:
     """A SOCKS proxy's refusal or a wrong password is NotSent."""
     with FaultServer(ANSWERED) as server:
         proxy = SocksProxy(

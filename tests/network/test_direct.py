@@ -164,7 +164,7 @@ async def test_an_answer_to_a_request_that_nobody_reads_is_in_doubt(
 
 
 @pytest.mark.slow
-async def test_what_was_not_out_in_time_never_goes_out() -> None:
+async def test_a_request_not_written_in_time_never_goes_out() -> None:
     """The rest of a request that was not read in time is dropped."""
     with FaultServer((Wait(0.5), Read(), Hang())) as server:
         async with opened() as transport:
@@ -174,7 +174,7 @@ async def test_what_was_not_out_in_time_never_goes_out() -> None:
         assert not server.requests
 
 
-async def test_what_holds_no_request_is_not_sent() -> None:
+async def test_a_request_without_time_or_address_is_not_sent() -> None:
     """A message without time left, or with a bad URL, is NotSent without a connection."""
     with FaultServer(ANSWERED) as server:
         async with opened() as transport:
@@ -342,7 +342,7 @@ PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
 
 
 @pytest.mark.parametrize(("scheme", "script", "error"), PROXIES.values(), ids=PROXIES)
-async def test_a_proxy_is_told_from_what_is_behind_it(
+async def test_a_failed_connect_to_a_proxy_is_not_sent(
     scheme: str, script: Script, error: type[SkycoreError]
 ) -> None:
     """A failed CONNECT is NotSent, and the proxy's password is in no error."""
@@ -393,7 +393,7 @@ async def test_messages_go_through_a_tunnel(over: str) -> None:
 
 
 @pytest.mark.parametrize("make", [DirectTransport, HttpxTransport])
-async def test_what_follows_an_answer_in_a_tunnel_over_tls_is_no_part_of_the_next(
+async def test_surplus_bytes_in_a_tunnel_over_tls_are_no_part_of_the_next_answer(
     make: type[DirectTransport | HttpxTransport],
 ) -> None:
     """Bytes after an answer in a tunnel over TLS are not taken for the next answer."""
@@ -547,7 +547,7 @@ async def test_of_two_addresses_that_answer_at_once_one_is_taken(
 
 
 @ON_ASYNCIO
-async def test_where_no_address_answers_the_first_error_is_told(
+async def test_without_an_answering_address_the_first_error_is_raised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """If no address answers, the first error is raised as NotSent."""

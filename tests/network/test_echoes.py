@@ -92,7 +92,7 @@ def all_of(error: BaseException | None) -> Iterator[str]:
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("decode", [what_came, as_decoded], ids=["as it came", "decoded"])
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-async def test_what_an_answer_repeats_is_said_nowhere(
+async def test_secrets_repeated_in_an_answer_appear_nowhere(
     open_client: OpenClient,
     place: Callable[[bytes], bytes],
     decode: Callable[[bytes], bytes],

@@ -54,7 +54,7 @@ HALF_MADE: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "look"), HALF_MADE.values(), ids=HALF_MADE)
-def test_what_failed_to_be_made_can_be_shown(
+def test_an_object_whose_making_failed_has_a_repr(
     make: Callable[[], object], look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A traceback with locals can show an object whose construction failed."""
@@ -85,7 +85,9 @@ NO_UTF8: dict[str, tuple[Callable[[], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "said"), NO_UTF8.values(), ids=NO_UTF8)
-def test_what_is_no_utf8_is_refused_at_the_start(make: Callable[[], object], said: str) -> None:
+def test_a_value_that_is_no_utf8_is_refused_at_the_start(
+    make: Callable[[], object], said: str
+) -> None:
     """A setting that is no UTF-8 is refused at construction, and a secret is not shown."""
     with pytest.raises(ConfigurationError, match=said) as caught:
         make()
@@ -112,7 +114,7 @@ def test_the_environment_is_looked_at_at_the_start(
     )
 
 
-def test_certificates_that_cannot_be_loaded_are_told_in_words(
+def test_unloadable_certificates_are_reported_in_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`send` and `bulk` name SSL_CERT_FILE when its file is missing."""
@@ -167,7 +169,7 @@ def test_a_password_in_an_address_is_not_said(base_url: str) -> None:
 
 
 @pytest.mark.parametrize("base_url", [["http://h/"], "h:x", ""])
-def test_what_is_no_address_is_refused(base_url: Any) -> None:
+def test_an_invalid_address_is_refused(base_url: Any) -> None:
     """A `base_url` that is no address is refused, each time that it is given."""
     client = SkycoreClient(api_key=KEY)
     for _ in range(2):
@@ -177,7 +179,7 @@ def test_what_is_no_address_is_refused(base_url: Any) -> None:
             SkycoreClient(api_key=KEY, base_url=base_url)
 
 
-def test_what_is_given_and_empty_is_not_taken_from_elsewhere(
+def test_an_empty_argument_is_not_replaced_by_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An empty key, sender or address is refused, and not replaced by the environment."""

@@ -146,7 +146,7 @@ async def just_before(seconds: float, run: Callable[[], object]) -> None:
         pytest.param(answer()[:40], OutcomeUnknown, False, id="half of one"),
     ],
 )
-async def test_what_came_while_the_process_was_stopped_is_read(
+async def test_an_answer_that_came_while_the_process_was_stopped_is_read(
     open_reusing_client: OpenClient,
     came: bytes,
     expected: type[Accepted | SkycoreError],

@@ -507,7 +507,7 @@ MORE_THAN_AN_ANSWER: dict[str, tuple[Script, type[Accepted | SkycoreError]]] = {
 @pytest.mark.parametrize(
     ("first", "expected"), MORE_THAN_AN_ANSWER.values(), ids=MORE_THAN_AN_ANSWER
 )
-async def test_what_follows_an_answer_is_no_part_of_the_next(
+async def test_surplus_bytes_after_an_answer_are_no_part_of_the_next(
     open_client: OpenClient, first: Script, expected: type[Accepted | SkycoreError]
 ) -> None:
     """Bytes after an answer are not taken for the next message's answer."""

@@ -139,14 +139,14 @@ NO_DSN = [
 @pytest.mark.parametrize(
     "make", [Database, PostgresLedger, lambda dsn: PostgresLimiter(dsn, "promo", 1)]
 )
-def test_what_is_no_dsn_is_not_shown(make: Callable[[str], object], dsn: str) -> None:
+def test_an_invalid_dsn_is_not_shown(make: Callable[[str], object], dsn: str) -> None:
     """A refused DSN is in no error text and no frame."""
     with pytest.raises(ConfigurationError, match=r"^dsn: ") as caught:
         make(dsn)
     assert_hidden(caught.value)
 
 
-def test_what_a_database_quotes_is_not_passed_on() -> None:
+def test_values_quoted_by_a_database_are_not_passed_on() -> None:
     """An error of the database names constraint or code, without the values it quotes."""
     text = 'duplicate key "x"\nDETAIL:  Key (key)=(15551234888) already exists.'
     for kind, state in ((psycopg.errors.UniqueViolation, 23505), (psycopg.DataError, 22000)):

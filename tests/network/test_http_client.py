@@ -399,7 +399,7 @@ async def test_a_client_of_either_library_is_taken(name: str) -> None:
 
 
 @EITHER
-async def test_what_either_raises_means_the_same(name: str) -> None:
+async def test_errors_of_both_clients_mean_the_same(name: str) -> None:
     """Errors of httpx and of httpx2 have the same outcomes."""
     library = import_module(name)
     with refused() as url, FaultServer((Read(),)) as server:
@@ -413,7 +413,7 @@ async def test_what_either_raises_means_the_same(name: str) -> None:
 
 
 @EITHER
-async def test_what_either_logs_has_no_key(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_client_logs_the_key(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """The logs of httpx and httpx2 have no API key in them."""
     caplog.set_level(logging.DEBUG)
     with FaultServer(ANSWERED) as server:

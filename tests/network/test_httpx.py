@@ -111,7 +111,7 @@ PROXIES: dict[str, tuple[str, Script, type[SkycoreError]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "script", "error"), PROXIES.values(), ids=PROXIES)
-async def test_a_proxy_is_told_from_what_is_behind_it(
+async def test_a_failed_connect_to_a_proxy_is_not_sent(
     scheme: str, script: Script, error: type[SkycoreError]
 ) -> None:
     """A failure of a CONNECT, before the tunnel has TLS, is NotSent."""

@@ -153,7 +153,7 @@ async def test_the_settings_of_a_ledger_are_its_own(path: Path) -> None:
         assert await ledger.is_opted_out("15551234888")
 
 
-async def test_what_cannot_be_written_is_answered_with_500(path: Path) -> None:
+async def test_an_unwritable_postback_is_answered_with_500(path: Path) -> None:
     """A postback that cannot be stored is answered with 500, and later taken."""
     async with (
         SQLiteLedger(path, look_every=math.inf),
@@ -168,7 +168,7 @@ async def test_what_cannot_be_written_is_answered_with_500(path: Path) -> None:
         assert await status(receiver, content=large) == 200
 
 
-async def test_what_nobody_foresaw_is_raised_as_it_is(
+async def test_an_unforeseen_exception_is_raised_unchanged(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unexpected exception of the inbox is raised unchanged."""
@@ -182,7 +182,7 @@ async def test_what_nobody_foresaw_is_raised_as_it_is(
             await inbox.record(notice())
 
 
-async def test_what_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
     """A path that is no ledger is an error at the start, and no inbox is made."""
     rows = tmp_path / "rows.csv"
     write(rows, "to;name\n" * 100)
@@ -193,7 +193,7 @@ async def test_what_is_no_ledger_gets_no_inbox(tmp_path: Path) -> None:
         await PostbackInbox(tmp_path / "no" / "promo.db").open()
 
 
-async def test_an_inbox_of_another_ledger_is_told_at_the_start(path: Path) -> None:
+async def test_an_inbox_of_another_ledger_is_an_error_at_the_start(path: Path) -> None:
     """An inbox that has another ledger's postbacks is an error at the start."""
     async with PostbackInbox(path):
         pass
@@ -218,7 +218,7 @@ async def test_a_ledger_that_was_moved_away_is_not_made_anew(path: Path) -> None
         assert await inbox.count() == 0
 
 
-async def test_a_ledger_that_cannot_be_looked_for_is_told(
+async def test_a_ledger_that_cannot_be_looked_for_is_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A ledger that cannot be accessed is an error, and postbacks stay in the inbox."""
@@ -293,7 +293,7 @@ async def test_a_ledger_in_use_says_what_a_receiver_can_do(path: Path) -> None:
     assert "PostbackReceiver(ledger=PATH)" in told[0]["message"]
 
 
-async def test_who_opens_the_ledger_waits_for_who_takes_in(path: Path) -> None:
+async def test_opening_the_ledger_waits_for_a_process_that_takes_in(path: Path) -> None:
     """Opening a ledger beside an inbox waits for a process that takes postbacks in."""
     waited: list[float] = []
     async with PostbackInbox(path, look_every=math.inf):

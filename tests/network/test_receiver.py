@@ -131,7 +131,7 @@ async def test_a_ledger_alone_is_enough() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("body", [b"", b"hello", b"<REPLY/>", b"<POSTBACK/>", b"\xff\xfe<"])
-async def test_what_is_no_postback_is_400_with_the_reason(
+async def test_a_body_that_is_no_postback_is_400_with_the_reason(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A body that is no postback is answered with 400 and the reason, and logged."""
@@ -148,7 +148,7 @@ async def test_what_is_no_postback_is_400_with_the_reason(
 
 
 @pytest.mark.anyio
-async def test_what_cannot_be_read_is_kept_and_costs_nobody_anything(
+async def test_an_unreadable_part_is_kept_and_harms_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An unreadable part of a postback is kept as it came and logged; the rest is recorded."""
@@ -166,7 +166,7 @@ async def test_what_cannot_be_read_is_kept_and_costs_nobody_anything(
 
 
 @pytest.mark.anyio
-async def test_what_is_cut_off_is_taken_in_and_asked_for_again() -> None:
+async def test_a_cut_off_body_is_taken_in_and_asked_for_again() -> None:
     """A postback that is cut off is recorded as far as it goes, and answered with 400."""
     whole = bundle(3)
     async with MemoryLedger() as ledger:
@@ -182,7 +182,7 @@ async def test_what_is_cut_off_is_taken_in_and_asked_for_again() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_is_cut_off_and_cannot_be_recorded_is_500() -> None:
+async def test_a_cut_off_body_that_cannot_be_recorded_is_500() -> None:
     """A cut-off postback whose handler fails is answered with 500."""
 
     def fail(_: Notification) -> None:
@@ -550,7 +550,7 @@ async def test_a_ledger_that_fails_is_500_and_nothing_is_handed_on(
 
 
 @pytest.mark.anyio
-async def test_what_a_handler_raises_is_500_and_logged_by_type_and_place(
+async def test_an_exception_of_a_handler_is_500_and_logged_by_type_and_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A handler's exception is answered with 500, and logged by type and place only."""
@@ -926,7 +926,7 @@ def program(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.slow
-def test_what_was_answered_with_200_survives_a_kill(
+def test_a_postback_answered_with_200_survives_a_kill(
     program: tuple[subprocess.Popen[str], str], tmp_path: Path
 ) -> None:
     """A bundle that was answered with 200 survives a kill of the server."""
@@ -1166,7 +1166,7 @@ async def test_why_a_ledger_cannot_be_opened_is_logged(
 
 
 @pytest.mark.anyio
-async def test_what_took_too_long_is_logged_as_that(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_timeout_is_logged_as_a_timeout(caplog: pytest.LogCaptureFixture) -> None:
     """A handler past the timeout is logged with that time."""
 
     async def stall(_one: Notification) -> None:

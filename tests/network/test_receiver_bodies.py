@@ -135,7 +135,7 @@ async def test_unfinished_bodies_are_bounded_together() -> None:
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_what_waits_for_the_ledger_is_counted_too() -> None:
+async def test_bodies_that_wait_for_the_ledger_are_counted() -> None:
     """A body counts against the limit until its request is answered."""
     goes_on = anyio.Event()
 
@@ -193,7 +193,7 @@ async def test_a_compressed_body_is_read_or_refused_with_a_reason(
 
 
 @pytest.mark.anyio
-async def test_what_is_written_out_is_counted() -> None:
+async def test_unpacked_bytes_are_counted() -> None:
     """Decompressed bodies count with their full size."""
     goes_on = anyio.Event()
 

@@ -339,7 +339,7 @@ async def test_redirects_are_followed(open_client: OpenClient) -> None:
         assert len(elsewhere.requests) == 1
 
 
-async def test_what_authenticates_to_the_api_stays_there() -> None:
+async def test_credentials_of_the_api_go_to_no_other_host() -> None:
     """The authentication and cookies of a caller's client are not sent with a download."""
     with FaultServer(linking(), giving(WHOLE)) as server:
         async with over_http_client(server.url) as client:
@@ -640,7 +640,7 @@ async def test_a_period_can_be_asked_for_in_parts_from_the_start() -> None:
         assert periods(server) == ["12:00:00-15:00:00", "14:59:59-16:00:00"]
 
 
-async def test_who_was_too_early_goes_on_after_the_pause() -> None:
+async def test_a_request_that_was_too_early_succeeds_after_the_pause() -> None:
     """A report refused as too soon can be read on after the pause."""
     early, first, second = failing("E510"), giving(report(row(1))), giving(report(row(2)))
     scripts = [failing("E509"), early, linking(), first, early, linking(), second]

@@ -138,7 +138,7 @@ async def test_a_doubt_is_ended_that_there_was_no_room_for_when_it_came() -> Non
         assert (await client.settle()).sent == ("k",)
 
 
-async def test_what_a_report_found_is_known_by_its_key(tmp_path: Path) -> None:
+async def test_a_message_found_by_a_report_is_known_by_its_key(tmp_path: Path) -> None:
     """A message found by a report has a HISTORYID, and its tracking id from a postback."""
     async with (
         Simulator(time_scale=0) as simulator,
@@ -229,7 +229,7 @@ async def test_a_report_that_lags_leaves_what_it_lacks_in_doubt() -> None:
         assert [each.reason for each in found.open] == [OpenReason.WITNESS_MISSING]
 
 
-async def test_what_the_account_sends_elsewhere_is_told_apart_or_left_open() -> None:
+async def test_messages_sent_elsewhere_are_distinguished_or_left_open() -> None:
     """Equal texts that another program sent keep doubts open."""
     async with Simulator() as simulator, opened(simulator, MemoryLedger()) as client:
         await send(client, "4000", "2002", "2001", "4001")
@@ -261,7 +261,7 @@ class SleepingClock:
 
 
 @pytest.mark.slow
-async def test_who_asks_too_often_waits_also_in_the_next_process(tmp_path: Path) -> None:
+async def test_the_wait_after_too_many_requests_holds_in_the_next_process(tmp_path: Path) -> None:
     """A too frequent look-up is remembered by the ledger, and waited for within limits."""
     path = tmp_path / "promo.db"
     account = Account(report_interval=300)
@@ -312,7 +312,7 @@ async def test_a_refusal_is_waited_for_beside_a_look_up_by_a_clock_that_is_ahead
 
 
 @pytest.mark.slow
-async def test_what_was_read_before_it_was_asked_too_often_counts() -> None:
+async def test_rows_read_before_a_request_too_many_count() -> None:
     """The complete first part of a report counts though the next look-up was refused."""
     account = Account(report_period=7200, report_interval=300)
     async with (
@@ -426,7 +426,7 @@ async def test_a_long_time_is_asked_for_in_parts() -> None:
 
 
 @pytest.mark.slow
-async def test_what_was_read_before_a_refusal_counts() -> None:
+async def test_rows_read_before_a_refusal_count() -> None:
     """A refused later part is reported as a problem, and not raised."""
     account = Account(report_period=7200, reports_a_day=1)
     async with (

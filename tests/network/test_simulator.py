@@ -175,7 +175,7 @@ def test_every_documented_code_comes_for_its_number(
 
 
 @pytest.mark.parametrize("digits", [digits for digits in BY_LAST_DIGITS if digits[0] == "1"])
-def test_what_becomes_of_a_message_later_does_not_show_in_the_answer(
+def test_a_later_outcome_does_not_show_in_the_answer(
     shared: Simulator, client: httpx.Client, digits: str
 ) -> None:
     """Numbers that end in 1xxx are accepted like any other."""

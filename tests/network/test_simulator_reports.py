@@ -94,7 +94,7 @@ async def test_a_report_lists_what_was_taken_in_any_form(form: ReportForm) -> No
     assert len({each.history_id for each in ours}) == len(ours)
 
 
-async def test_what_others_sent_is_listed_too() -> None:
+async def test_messages_of_others_are_listed() -> None:
     """Messages of other programs of the account are listed."""
     async with Simulator(behaviours={}) as simulator, to(simulator) as client:
         await client.send_sms(to="15551234888", text="Hello")

@@ -75,7 +75,7 @@ def test_its_errors_are_those_of_the_client(
         skycore.send_sms(to=to, text="Hello")
 
 
-def test_what_is_made_at_import_opens_nothing(simulator: Simulator) -> None:
+def test_a_client_made_at_import_opens_nothing(simulator: Simulator) -> None:
     """A SyncClient starts its thread at the first call, and ends it when closed."""
     before = len(background_threads())
     client = SyncClient(client_of(simulator))
@@ -612,7 +612,9 @@ def test_what_makes_its_client_cannot_use_it(simulator: Simulator) -> None:
     assert simulator.billed == 1
 
 
-def test_it_is_not_closed_by_what_it_runs(skycore: SyncClient, simulator: Simulator) -> None:
+def test_a_client_cannot_be_closed_by_its_own_handler(
+    skycore: SyncClient, simulator: Simulator
+) -> None:
     """Closing a SyncClient from its own event loop raises RuntimeError and closes nothing."""
 
     async def close(_: SkycoreClient) -> None:
