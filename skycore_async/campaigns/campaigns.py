@@ -244,7 +244,7 @@ def _fresh(
         some = list(rows_of(standing(several, known) for several in together))
         changed = {key: row for key, row in some if known.get(key, row) not in {row, NO_ROW}}
         if changed:
-            content.note(changed)
+            content.note(changed, known)
         left_out.see([key for key, _ in some if key in known])
         yield from ((key, row) for key, row in some if key not in known)
 

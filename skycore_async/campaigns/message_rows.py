@@ -22,6 +22,12 @@ def rows_of(messages: Iterable[SMS]) -> Iterator[tuple[str, str]]:
         yield fields.pop("key"), json.dumps(fields, ensure_ascii=False)
 
 
+def have_one_content(row: str, other: str) -> bool:
+    """Return whether two rows are messages with the same content: tags are no part of it."""
+    one, two = json.loads(row), json.loads(other)
+    return {**one, "tags": None} == {**two, "tags": None}
+
+
 def standing(together: Sequence[SMS], known: Mapping[str | None, str]) -> SMS:
     """Return which of the messages to one number is loaded: the `known` one, or else the first.
 

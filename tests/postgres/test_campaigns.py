@@ -175,6 +175,32 @@ def test_who_sends_waits_for_no_file_that_is_read(
     assert load(connection, "promo", some(3, text="Mended"), size=3) == loaded(known=3)
 
 
+def test_other_tags_are_no_other_content(connection: Connection, other: Connection) -> None:
+    """A load with other tags changes them for messages not sent yet, and leaves the rest alone."""
+
+    def tagged(*tags: str) -> list[SMS]:
+        return [attrs.evolve(each, tags=tags) for each in some(4)]
+
+    load(connection, "promo", tagged("spring"), size=2)
+    wrote(connection, "accepted", "promo:0")
+    wrote(connection, "rejected", "promo:1")
+    given = tagged()
+
+    def given_slowly() -> Iterator[SMS]:
+        yield from given
+        wrote(other, "sending", "promo:2", "promo:3")
+
+    new = load(connection, "promo", [*given[:2], *tagged("spring")[2:]])
+    assert new == loaded(mended=1, known=3)
+    assert load(connection, "promo", given_slowly()) == loaded(known=4)
+    rows = connection.execute("SELECT unnest(messages) FROM skycore.chunks ORDER BY id").fetchall()
+    assert ["spring" in row for (row,) in rows] == [True, False, True, True]
+    states = connection.execute("SELECT state FROM skycore.messages WHERE key = 'promo:1'")
+    assert states.fetchone() == ("rejected",)
+    with pytest.raises(CampaignError, match="'promo:0' was loaded with other content, and may"):
+        load(connection, "promo", some(4, text="Bye"))
+
+
 def test_a_load_that_breaks_leaves_nothing(connection: Connection) -> None:
     """An error within the rows of a load leaves no campaign."""
 

@@ -36,7 +36,7 @@ _STATES: Final = (
     f"SELECT key, state, settled_by, recipient FROM skycore.messages WHERE {named('key')}"
 )
 _GONE_OUT: Final = (
-    f"SELECT min(key) FROM skycore.messages WHERE {named('key')} AND {_MAY_HAVE_GONE_OUT}"
+    f"SELECT key FROM skycore.messages WHERE {named('key')} AND {_MAY_HAVE_GONE_OUT}"
 )
 # A refused message with new content counts as not sent.
 _FREE: Final = """
@@ -129,10 +129,10 @@ def states_of(
     }
 
 
-def first_gone_out(connection: Connection, keys: Collection[str]) -> str | None:
-    """Return the first of these keys whose message may have gone out; None if none may."""
-    row = connection.execute(_GONE_OUT, {"names": list(keys)}).fetchone()
-    return None if row is None or row[0] is None else str(row[0])
+def gone_out(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Return those of these keys whose message may have gone out."""
+    found = {key for (key,) in connection.execute(_GONE_OUT, {"names": list(keys)})}
+    return {key for key in keys if key in found or pruned_name(key) in found}
 
 
 def take_back_refusals(connection: Connection, keys: Collection[str]) -> None:
