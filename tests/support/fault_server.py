@@ -97,7 +97,7 @@ class Wait:
 
 @attrs.frozen
 class Hang:
-    """Say nothing until the client hangs up."""
+    """Send nothing until the client closes the connection."""
 
 
 @attrs.frozen
@@ -305,16 +305,16 @@ class FaultServer:
 
     @property
     def is_holding(self) -> bool:
-        """Whether a connection has come to its `Hold`."""
+        """Whether a connection is at a `Hold` step."""
         return self._holding.is_set()
 
     @property
     def stands_still(self) -> bool:
-        """Whether a connection on which something came has come to its `Hang` or `Drip`."""
+        """Whether a connection that received something is at a `Hang` or `Drip` step."""
         return self._standing.is_set()
 
     def let_go(self) -> None:
-        """Let every connection go on from its `Hold`."""
+        """End the `Hold` step of every connection."""
         self._let_go.set()
 
     def hung_up(self, timeout: float = 2) -> bool:
@@ -438,7 +438,7 @@ class FaultServer:
 
 
 def hold_back(connection: socket.socket, *, on: bool) -> None:
-    """Keep what is sent from going out, or let it go."""
+    """Hold back the bytes written to a socket, or send them."""
     if sys.platform == "linux":
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 

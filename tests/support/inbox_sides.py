@@ -14,7 +14,7 @@ from tests.support.notification_xml import notification
 
 
 async def receive(pipe: Connection, path: Path) -> None:
-    """Record a receipt for each name that comes, and say the name when `record` has returned."""
+    """Record a receipt for each name received, and send the name back after `record`."""
     async with PostbackInbox(path, look_every=0.02) as inbox, anyio.create_task_group() as group:
 
         async def record(name: str) -> None:
@@ -26,7 +26,7 @@ async def receive(pipe: Connection, path: Path) -> None:
 
 
 async def hold(pipe: Connection, path: Path) -> None:
-    """Have the ledger open until told to end, or until nobody has the other end of the pipe."""
+    """Keep the ledger open until a message comes, or the other end of the pipe is closed."""
     async with SQLiteLedger(path, open_timeout=20, look_every=0.01):
         with suppress(EOFError):
             await to_thread.run_sync(pipe.recv)

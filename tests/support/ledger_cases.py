@@ -73,7 +73,7 @@ def notice(
 
 
 def said(text: str, *, after: float = 1, from_: str = TO) -> Notification:
-    """Make the notification of an SMS from a handset."""
+    """Make the notification of an inbound SMS."""
     (made,) = parse_postback(
         f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{from_}</FROM><TO>60856</TO>"
         f"<TEXT>{text}</TEXT><RECEIVED>{_iso(after)}</RECEIVED></POSTBACK>"

@@ -16,7 +16,7 @@ from tests.support.other_process import OtherProcess, running
 
 
 async def own(pipe: Connection, path: Path) -> None:
-    """Begin a message for each key that comes, say so, and finish it when the next one comes."""
+    """Begin a message for each key received, confirm it, and finish it at the next key."""
     before = None
     async with SQLiteLedger(path) as ledger:
         pipe.send("open")
@@ -32,7 +32,7 @@ async def own(pipe: Connection, path: Path) -> None:
 
 
 async def look(pipe: Connection, path: Path) -> None:
-    """Say how many messages a ledger has, or why it does not open."""
+    """Send the number of messages in a ledger, or why the ledger does not open."""
     try:
         async with SQLiteLedger(path) as ledger:
             count = (await ledger.summary()).total
@@ -51,7 +51,7 @@ def owner(path: Path) -> Iterator[OtherProcess]:
 
 
 def tell(process: OtherProcess, key: str) -> None:
-    """Let the owner begin a message, and wait until it has."""
+    """Let the owner begin a message, and wait for its confirmation."""
     process.pipe.send(key)
     assert process.pipe.recv() == key
 
@@ -63,13 +63,13 @@ def end(process: OtherProcess) -> None:
 
 
 def kill(process: OtherProcess) -> None:
-    """End the owner where it stands, and wait until it has ended."""
+    """Kill the owner's process, and wait until it has ended."""
     process.process.kill()
     process.process.join()
 
 
 def opened_elsewhere(path: Path) -> str:
-    """Return what another process says that opens the ledger, and closes it."""
+    """Open and close the ledger in another process, and return its answer."""
     with running(look, path) as process:
         said = process.pipe.recv()
         assert process.exit_code() == 0

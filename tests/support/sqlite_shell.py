@@ -29,7 +29,7 @@ def shell(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(process: subprocess.Popen[str], statement: str) -> str:
-    """Have it run a statement, and return the rows."""
+    """Run a statement in the other program, and return the rows."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{statement}\n")

@@ -16,7 +16,7 @@ from skycore_async import Delivery, SQLiteLedger, Summary
 
 
 def test_a_missed_bound_is_said_in_the_table() -> None:
-    """A figure beyond its bound is marked as missed, one within it is not."""
+    """A figure beyond its bound is marked as missed, and one within it is not."""
     kept = at_most(1.5, "kept", ours=3.0, theirs=2.0, unit="µs", against="peer")
     missed = at_most(1.5, "missed", ours=4.0, theirs=2.0, unit="µs", against="peer")
     lines = table([kept, missed]).splitlines()
@@ -26,7 +26,7 @@ def test_a_missed_bound_is_said_in_the_table() -> None:
 
 
 def test_a_peer_that_is_not_here_is_said_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the commit of the earlier build there is none, which the line says, and holds."""
+    """Without the commit of the earlier build, the table says so, and no bound is missed."""
     monkeypatch.setattr(earlier, "COMMIT", "0" * 40)
     with earlier.earlier_build() as build:
         assert build is None
@@ -43,7 +43,7 @@ def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.slow
 def test_growth_measures_what_a_size_costs() -> None:
-    """Each figure is of something that was done, with a ledger that opens and has all rows."""
+    """`growth` gives ten figures for a size, and none is negative."""
     found = list(growth.measured(300, seconds=0.05))
     assert len(found) == 10
     for figure in found:
@@ -52,7 +52,7 @@ def test_growth_measures_what_a_size_costs() -> None:
 
 
 def test_growth_makes_a_ledger_that_counts_what_it_has(tmp_path: Path) -> None:
-    """Its counts are those of its messages, and each that ended has its receipt."""
+    """The ledger's counts are those of its messages, and each ended one has its receipt."""
     path = tmp_path / "ledger.db"
     growth.make_ledger(path, 200)
 
@@ -69,7 +69,7 @@ def test_growth_makes_a_ledger_that_counts_what_it_has(tmp_path: Path) -> None:
 def test_growth_ends_at_the_rows_that_are_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--rows` leaves out what is larger, and a bound that was missed is an exit code."""
+    """`--rows` leaves out larger sizes, and a missed bound is an exit code."""
     made = at_most(1.5, "missed", ours=4.0, theirs=2.0, unit="µs", against="peer")
     counts: list[int] = []
 
@@ -101,7 +101,7 @@ def test_the_most_starts_in_a_second_are_found(starts: list[float], most: int) -
 
 
 def test_a_shared_pace_is_judged_by_all_that_came() -> None:
-    """How far off the rate, the most in a second, and the share that is farthest from fair."""
+    """A shared rate is judged by its deviation, busiest second and fairness."""
     came = [
         (f"1555123000{process}", 7 + number / 250)
         for process, count in enumerate((240, 260, 250, 270))
@@ -114,6 +114,6 @@ def test_a_shared_pace_is_judged_by_all_that_came() -> None:
 
 
 def test_a_process_that_sent_nothing_has_no_fair_share() -> None:
-    """One that is shut out is as unfair as can be."""
+    """A process that sent nothing counts as the most unfair share."""
     came = [(f"1555123000{process}", float(number)) for process in range(3) for number in range(8)]
     assert shared_pace.judged(came, seconds=1.0).unfair == pytest.approx(100.0)

@@ -47,7 +47,7 @@ def test_every_documented_api_error_has_its_scope() -> None:
 
 
 def test_a_scope_and_a_verdict_agree() -> None:
-    """What concerns more than a message says so; pace refuses nothing, and E503 alone is doubt."""
+    """Scope and verdict of each code agree, and E503 alone is doubt."""
     of_the_scope = {
         Scope.ACCOUNT: Verdict.ACCOUNT_REFUSED,
         Scope.SENDER: Verdict.SENDER_REFUSED,
@@ -62,7 +62,7 @@ def test_a_scope_and_a_verdict_agree() -> None:
 
 
 def test_every_api_error_says_what_it_means() -> None:
-    """Each code has words of its own, to stand in where an answer brings none."""
+    """Each code has a text of its own, for answers without one."""
     meanings = [error.meaning for error in API_ERRORS.values()]
     assert all(meanings)
     assert len(set(meanings)) == len(meanings)
@@ -93,7 +93,7 @@ def test_a_documented_pair_is_looked_up() -> None:
     [("4", "1000"), ("99", "0"), ("", ""), ("4", ""), ("4", "00"), ("4", " 0"), ("0", "4")],
 )
 def test_an_undocumented_pair_means_nothing(protocol: str, status: str) -> None:
-    """A pair in no row is None: not delivered, not failed, not the nearest row."""
+    """A pair that is in no row is None."""
     assert carrier_status(protocol, status) is None
 
 

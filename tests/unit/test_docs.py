@@ -94,7 +94,7 @@ TYPES = re.findall(r"^\.\. py:type:: (\w+)\n   :canonical: (.+)$", REFERENCE, re
 
 @pytest.mark.parametrize(("name", "written"), TYPES)
 def test_a_type_is_as_the_reference_says(name: str, written: str) -> None:
-    """What a name stands for is written out, and is so."""
+    """A type alias in the reference is written out as it is in the code."""
     known = {
         **vars(typing),
         **vars(collections.abc),

@@ -135,7 +135,7 @@ def test_a_rejection_says_all_there_is(code: str | None, info: str | None, text:
 
 @pytest.mark.parametrize("code", ["E999", None])
 def test_a_code_in_no_table_is_a_plain_rejection(code: str | None) -> None:
-    """What is unknown is not guessed: a plain Rejected of unknown scope."""
+    """An unknown code is a plain Rejected of unknown scope."""
     error = Rejected.of(code=code)
     assert (type(error), error.scope) == (Rejected, Scope.UNKNOWN)
 
@@ -219,7 +219,7 @@ def test_an_error_survives_pickling_and_copying(error: SkycoreError, travel: obj
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",
 )
 def test_a_traceback_says_what_it_costs_and_what_to_do(error: SkycoreError, advice: str) -> None:
-    """Below the text stands whether the message is billed; the text itself is as it was."""
+    """A traceback says below the error's text whether the message is billed."""
     *_, text, note = traceback.format_exception(error)
     assert text.endswith(f"{error}\n")
     assert advice in note
@@ -266,7 +266,7 @@ class Counted(Exception):
 
 
 def test_a_cause_travels_along() -> None:
-    """A cause is kept, with its own cause where that is an error of ours."""
+    """A pickled error keeps its cause, and the cause's own cause if that is ours."""
     error, between = OutcomeUnknown("lost"), NotSent("before")
     between.__cause__ = ConnectionError("reset")
     error.__cause__ = between
@@ -276,7 +276,7 @@ def test_a_cause_travels_along() -> None:
 
 
 def test_a_long_chain_of_causes_travels() -> None:
-    """Each cause is pickled once, however many there are above it."""
+    """Each cause of a long chain is pickled once."""
     Counted.pickled = 0
     error: BaseException = Counted()
     for number in range(12):
@@ -293,7 +293,7 @@ def test_a_long_chain_of_causes_travels() -> None:
 
 
 def test_causes_that_go_in_a_circle_end_somewhere() -> None:
-    """Even then the error arrives, in no time."""
+    """An error whose causes form a circle is pickled in little time."""
     error, other = OutcomeUnknown("lost"), NotSent("before")
     error.__cause__, other.__cause__ = other, error
     arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
@@ -302,7 +302,7 @@ def test_causes_that_go_in_a_circle_end_somewhere() -> None:
 
 @pytest.mark.parametrize("cause", [Unpicklable(needed="x"), Stubborn()], ids=repr)
 def test_a_cause_that_cannot_travel_is_left_behind(cause: Exception) -> None:
-    """A cause that cannot be pickled, or not be made again, does not keep the error back."""
+    """A cause that cannot be pickled or unpickled is left out, and the error arrives."""
     error = OutcomeUnknown("lost")
     error.__cause__ = cause
     arrived = pickle.loads(pickle.dumps(error))  # noqa: S301 - made on this line
@@ -318,7 +318,7 @@ def test_only_doubt_may_have_been_sent() -> None:
 
 
 def test_a_conflict_says_how_far_the_other_message_got() -> None:
-    """For every state in which a key keeps its content; what it was used for is shown in part."""
+    """A conflict of keys names the other message's state, and part of its content."""
     told = {state: str(KeyConflict("k" * 90, state=state)) for state in MessageState}
     said = "'" + "k" * 80 + "' was used for a message with other content"
     kept = {*MessageState} - {MessageState.NOT_SENT, MessageState.REJECTED}

@@ -174,7 +174,7 @@ def test_the_lowest_layers_do_no_input_or_output() -> None:
 
 
 def test_no_statement_of_a_campaign_is_about_messages() -> None:
-    """What campaigns ask of messages stands in `ledger.postgres.campaign_messages` alone."""
+    """SQL of campaigns about messages is in `ledger.postgres.campaign_messages` alone."""
     campaigns = [module for module in MODULES if part_of(module) == "campaigns"]
     texts = {module: PATHS[module].read_text("utf-8") for module in campaigns}
     assert any("skycore.chunks" in text for text in texts.values())
@@ -317,7 +317,7 @@ def test_a_public_name_is_there() -> None:
 
 
 def test_dir_shows_the_public_names_alone() -> None:
-    """Who looks with `dir` or the Tab key is not offered what is the package's own."""
+    """`dir` of the package lists the public names alone."""
     assert set(dir(skycore_async)) == {*skycore_async.__all__}
 
 

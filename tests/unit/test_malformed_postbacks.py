@@ -74,19 +74,19 @@ UNESCAPED = {
 
 
 @pytest.mark.parametrize(("written", "meant"), UNESCAPED.values(), ids=UNESCAPED)
-def test_what_can_be_no_markup_is_text(written: str, meant: str) -> None:
-    """Whoever escapes nothing is understood, and a STOP beside it is heard, in either form."""
+def test_signs_that_can_be_no_markup_are_text(written: str, meant: str) -> None:
+    """An unescaped `&` or `<` is read as text, and a STOP beside it takes effect."""
     assert said(bundle(written, STOP)) == [meant, STOP]
     assert said(flat(written).encode()) == [meant]
 
 
-def test_what_is_well_formed_is_read_as_ever() -> None:
-    """A text that is escaped twice is none that was not escaped."""
+def test_a_well_formed_postback_is_not_repaired() -> None:
+    """A text that is escaped twice is unescaped once."""
     assert said(bundle("&amp;amp; &lt;3 <![CDATA[& <3]]>")) == ["&amp; <3 & <3"]
 
 
 def test_a_byte_of_no_encoding_is_one_of_latin_1() -> None:
-    """And costs those nothing that are in UTF-8; an encoding that is declared counts."""
+    """A byte that is no UTF-8 is read as Latin-1, unless an encoding is declared."""
     body = bundle("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "NAME", STOP).encode()
     assert said(body.replace(b"NAME", b"\xe9t\xe9")) == ["café", "été", STOP]
     declared = b'<?xml version="1.0" encoding="iso-8859-7"?>' + bundle("NAME &").encode()
@@ -94,14 +94,14 @@ def test_a_byte_of_no_encoding_is_one_of_latin_1() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["punycode", "utf-16", "iso-8859-19"])
-def test_an_encoding_that_is_none_of_the_document_s_is_not_asked_for(encoding: str) -> None:
-    """One that it cannot be in, or that no document may declare, is as good as none."""
+def test_an_impossible_declared_encoding_is_ignored(encoding: str) -> None:
+    """A declared encoding that the document cannot have is ignored."""
     body = f'<?xml version="1.0" encoding="{encoding}" ?? ?>{bundle("a & b", STOP)}'
     assert said(body.encode()) == ["a & b", STOP]
 
 
 def test_text_with_half_a_character_is_read() -> None:
-    """As it is in what was decoded by somebody who took a character apart."""
+    """A text with a lone surrogate is read."""
     assert said(bundle("\ud83d", STOP)) == ["\ufffd", STOP]
 
 
@@ -114,8 +114,8 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("written", DAMAGED.values(), ids=DAMAGED)
-def test_what_cannot_be_read_costs_its_neighbours_nothing(written: str) -> None:
-    """It is kept as it came, with the reason; all before and after it are read."""
+def test_an_unreadable_part_harms_no_other(written: str) -> None:
+    """An unreadable part is kept as it came, with the reason; all others are read."""
     broken = bundle("first", written + "</TEXT>", STOP)
     first, why, last = said(broken)
     assert (first, last) == ("first", STOP)
@@ -123,8 +123,8 @@ def test_what_cannot_be_read_costs_its_neighbours_nothing(written: str) -> None:
     assert kept(broken) == [item(written + "</TEXT>", 1)]
 
 
-def test_what_stands_between_notifications_is_kept() -> None:
-    """Before them, between them and behind them; what belongs there is no notification."""
+def test_content_between_notifications_is_kept() -> None:
+    """Unexpected content before, between or after notifications is kept as a part."""
     first, last = item("first", 0), item(STOP, 1)
     document = f"<POSTBACK a='1'>b & <c>{first} <d> {last}\n<!-- x --></POSTBACK> e"
     body = f"<?xml version='1.0'?>\n{document}"
@@ -135,7 +135,7 @@ def test_what_stands_between_notifications_is_kept() -> None:
 
 
 def test_a_notification_begins_in_no_comment_and_in_no_cdata() -> None:
-    """What a handset wrote is no notification, whatever is wrong beside it."""
+    """A tag in a comment or a CDATA section begins no notification."""
     forged = item(STOP, 7)
     assert said(bundle(f"<![CDATA[{forged}]]>", "<i>")) == [forged, *said(bundle("<i>"))]
     assert said(bundle(f"<!-- {forged} -->a", "<i>"))[0] == "a"
@@ -144,15 +144,15 @@ def test_a_notification_begins_in_no_comment_and_in_no_cdata() -> None:
 
 
 def test_several_documents_are_read_as_several() -> None:
-    """As where somebody puts flat ones behind one another."""
+    """Several flat documents in one body are several notifications."""
     declaration = "<?xml version='1.0'?>"
     assert said(f"{declaration}{flat('first')}\n{declaration}{flat(STOP)}") == ["first", STOP]
     assert said(item("first") + item(STOP, 1)) == ["first", STOP]
 
 
 @pytest.mark.parametrize("at", range(1, 155, 7))
-def test_what_is_cut_off_is_read_up_to_there(at: int) -> None:
-    """What is whole is read, and the last part says that it ends in the middle."""
+def test_a_cut_off_postback_is_read_as_far_as_it_goes(at: int) -> None:
+    """Whole notifications are read, and the last part says that it is cut off."""
     first, *others = parse_postback(bundle("first", STOP)[:-at])
     assert text_of(first) == "first"
     *_, last = others
@@ -161,22 +161,22 @@ def test_what_is_cut_off_is_read_up_to_there(at: int) -> None:
     assert [each.text for each in others if isinstance(each, InboundSMS)] == [STOP] * (at < 12)
 
 
-def test_nothing_but_its_beginning_is_kept() -> None:
-    """A flat one that is cut off, or cannot be read, is one part."""
+def test_an_unreadable_flat_postback_is_one_part() -> None:
+    """A flat postback that is cut off or unreadable is one part."""
     assert said(flat("STOP")[:-20]) == [CUT_OFF]
     assert kept(flat("STOP")[:-20]) == [flat("STOP")[:-20]]
     assert kept(flat("a <b> c")) == [flat("a <b> c")]
 
 
-def test_more_parts_than_skycore_bundles_are_kept_as_one() -> None:
-    """A part costs a parser of its own, and whoever posts chooses how many there are."""
+def test_a_body_of_too_many_parts_is_kept_as_one() -> None:
+    """A body of over 1024 parts is kept as one, so that parsing stays cheap."""
     body = bundle(*["<i>"] * 1025)
     assert kept(body) == [body]
     assert len(kept(bundle(*["<i>"] * 1023))) == 1023
 
 
-def test_what_cannot_be_read_is_kept_as_any_notification() -> None:
-    """By its `raw` it is the same again, as a ledger keeps it; and no document can look so."""
+def test_an_unreadable_part_is_parsed_again_from_its_raw() -> None:
+    """An unreadable part is made again from its `raw`, which no document can imitate."""
     *_, part = parse_postback(bundle("<i>"))
     assert notification(json.loads(json.dumps(part.raw))) == part
     assert not UnknownNotification(raw={}).is_cut_off
@@ -189,7 +189,7 @@ def test_what_cannot_be_read_is_kept_as_any_notification() -> None:
     "declaration", ['<?xml version="1.0">', '<?xml version="1.0" ?">', "<?xml>"]
 )
 def test_a_declaration_without_an_end_costs_nothing(declaration: str) -> None:
-    """It says nothing that is needed, and all behind it would be a part of it."""
+    """An XML declaration without an end is skipped, and the rest is read."""
     assert said(declaration + bundle("yes", STOP)) == ["yes", STOP]
     assert said(declaration + flat("me & you")) == ["me & you"]
     assert said(declaration + bundle("yes", "<b>", STOP))[::2] == ["yes", STOP]

@@ -144,7 +144,7 @@ def test_a_failed_outcome_survives_pickling() -> None:
 
 
 def test_outcomes_are_matched_by_their_fields() -> None:
-    """Outcomes and notifications are taken apart by `match`."""
+    """`match` works on the fields of outcomes and notifications."""
     outcome: Outcome = VALUES[1]
     match outcome:
         case Accepted(tracking_id=tracking_id):

@@ -87,8 +87,8 @@ def test_a_documented_postback_is_read_as_what_it_means(case: WireCase) -> None:
     assert read(case.document) == case.expected
 
 
-def test_the_provider_s_examples_are_told_apart_by_their_status_alone() -> None:
-    """Both have N201 and one tracking id: 325 was sent, 326 was delivered."""
+def test_the_provider_s_examples_differ_by_their_status_alone() -> None:
+    """With N201 and one tracking id, status 325 is sent, and 326 is delivered."""
     sent, receipt = parse_postback(f"<POSTBACK>{SEED_SENT}{SEED_RECEIPT}</POSTBACK>")
     assert type(sent) is SentNotification
     assert type(receipt) is DeliveryReceipt
@@ -130,7 +130,7 @@ NOTIFICATION_CODES = [
 def test_origin_and_code_give_the_kind(
     form: Callable[..., str], code: str, origin: str, kind: type[Notification]
 ) -> None:
-    """Every documented code has its kind in both forms; any other pair is unknown, and whole."""
+    """Every documented code has its kind in both forms; any other is unknown."""
     notification = one(form(code, "<TO>15551234888</TO><X>1</X>", origin))
     assert type(notification) is kind
     assert notification.code == (code or None)
@@ -153,7 +153,7 @@ PAIRS = list(
 
 @pytest.mark.parametrize("code", ["N201", "N202"])
 def test_every_documented_pair_gives_its_state(code: str) -> None:
-    """The aggregator's pair decides, under either code that editions give a receipt."""
+    """The aggregator's pair decides the state, under either code of a receipt."""
     documented = {
         (pair["protocol"], pair["status"]): (pair["state"], pair["reason"], pair["meaning"])
         for pair in PAIRS
@@ -217,7 +217,7 @@ def test_code_and_status_together_give_the_state(
     state: DeliveryState,
     reason: FailureReason | None,
 ) -> None:
-    """The status is the more exact; what is in no table, or contradicts, is never guessed."""
+    """The status decides the state; an unknown or contradictory status is not guessed."""
     found = receipt(form(code, status))
     assert (found.state, found.reason) == (state, reason)
 
@@ -250,13 +250,13 @@ def test_n201_that_says_no_more_is_a_sent_notification(
     ],
 )
 def test_the_pair_is_read_in_every_spelling(status: str) -> None:
-    """Letter case, `protocole`, stray spaces and company make no difference to the pair."""
+    """Letter case, `protocole`, spaces and other attributes do not change the pair."""
     found = receipt(notification_form("N201", status))
     assert (found.protocol, found.status, found.state) == ("4", "0", DELIVERED)
 
 
 def test_half_a_pair_leaves_the_other_half_out() -> None:
-    """What the wire left out is None, not an empty text."""
+    """The missing half of a pair is None, not an empty text."""
     found = receipt(notification_form("N201", '<STATUS PROTOCOL="4"/>'))
     assert (found.protocol, found.status) == ("4", None)
     found = receipt(notification_form("N202", '<STATUS STATUS="0"/>'))
@@ -264,13 +264,13 @@ def test_half_a_pair_leaves_the_other_half_out() -> None:
 
 
 def test_a_status_text_with_attributes_is_still_a_text() -> None:
-    """A flat status is not lost for an attribute beside it."""
+    """A flat status with an attribute is read as text."""
     found = receipt(flat_form("N202", '<STATUS lang="en">Message Sent/Failed</STATUS>'))
     assert (found.state, found.status) == (FAILED, "Message Sent/Failed")
 
 
 def test_the_provider_s_words_come_before_the_table_s() -> None:
-    """STATUSDETAILS is the detail where it says something; else the pair's meaning is."""
+    """STATUSDETAILS is the detail; if empty, the pair's meaning in the table is."""
     with_details = GOOD_PAIR + "<STATUSDETAILS> by hand </STATUSDETAILS>"
     assert receipt(notification_form("N201", with_details)).detail == "by hand"
     blank = GOOD_PAIR + "<STATUSDETAILS> </STATUSDETAILS>"
@@ -330,7 +330,7 @@ def test_a_time_is_read_as_it_is_written(text: str, time: datetime | None) -> No
 
 @each_form
 def test_a_time_that_is_missing_is_none(form: Callable[..., str]) -> None:
-    """No time is made up."""
+    """A missing time is None."""
     found = one(form("E201", ""))
     assert (found.created, found.timestamp) == (None, None)
 
@@ -388,7 +388,7 @@ def test_white_space_around_elements_means_nothing(case: WireCase, indentation: 
 
 @pytest.mark.parametrize("note", ["<!-- & -->", "<?note?>", ' <NOTE x="1"><A/>b</NOTE>'])
 @each_case
-def test_company_costs_a_notification_nothing(case: WireCase, note: str) -> None:
+def test_comments_and_unknown_elements_change_no_field(case: WireCase, note: str) -> None:
     """Comments and unknown elements change no field."""
     document = case.document.replace("<CODE>", f"{note}<CODE>").replace("<TO>", f"{note}<TO>")
     assert read(document) == case.expected
@@ -438,13 +438,13 @@ def test_an_inbound_text_is_verbatim(form: Callable[..., str], field: str, text:
 def test_the_text_is_the_keyword_where_there_is_no_other(
     inside: str, text: str, keyword: str | None
 ) -> None:
-    """TEXT comes first; an SMS with neither has an empty text."""
+    """Without TEXT the keyword is the text; an SMS with neither has an empty text."""
     found = one(flat_form("N211", inside, "SMS_MO"))
     assert isinstance(found, InboundSMS)
     assert (found.text, found.keyword) == (text, keyword)
 
 
-def test_attributes_beside_a_text_cost_it_nothing() -> None:
+def test_a_field_with_attributes_is_read_as_without() -> None:
     """A field with attributes is read as without, even with those of a status."""
     found = one(notification_form("N201", '<TO PROTOCOL="4" STATUS="0"> 2 </TO>'))
     assert isinstance(found, SentNotification)
@@ -453,7 +453,7 @@ def test_attributes_beside_a_text_cost_it_nothing() -> None:
 
 @pytest.mark.parametrize("attribute", ["id", "ID", "CREATED"])
 def test_an_attribute_of_the_body_is_none_of_the_notification_s(attribute: str) -> None:
-    """What the BODY is marked with costs its notification neither its kind nor its identity."""
+    """An attribute of BODY changes neither the kind nor the id of its notification."""
     marked = SEED_RECEIPT.replace("<BODY>", f'<BODY {attribute}="236990">')
     assert read(marked) == read(SEED_RECEIPT)
     assert one(marked).raw["BODY"][f"@{attribute}"] == "236990"
@@ -462,7 +462,7 @@ def test_an_attribute_of_the_body_is_none_of_the_notification_s(attribute: str) 
 
 
 def test_text_between_elements_stays_in_raw() -> None:
-    """Stray words are no field of anything, and are kept where they stood; layout is not."""
+    """Text between elements is in no field, and stays in `raw`."""
     document = "<NOTIFICATION>a <CODE>N201</CODE>b<BODY>\n<TO>2</TO>c</BODY></NOTIFICATION>"
     assert one(document).raw == {
         "#text": "a b",
@@ -475,7 +475,7 @@ def test_text_between_elements_stays_in_raw() -> None:
 
 
 def test_a_field_of_another_kind_stays_in_raw() -> None:
-    """What a kind has no field for does no harm, and is not lost."""
+    """A field that the kind does not have stays in `raw`."""
     found = one(flat_form("N201", "<TEXT>hello</TEXT><MOBILE>1</MOBILE><TO>2</TO>"))
     assert isinstance(found, SentNotification)
     assert found.to == "2"
@@ -509,7 +509,7 @@ ODD = {
 def test_a_notification_that_contradicts_its_kind_is_unknown_and_whole(
     form: Callable[..., str], code: str, origin: str, inside: str
 ) -> None:
-    """Where one text is meant and more stands, none is chosen and all of it is in `raw`."""
+    """A notification that contradicts its kind is unknown, and `raw` has all of it."""
     document = form(code, inside, origin)
     found = one(document)
     assert type(found) is UnknownNotification
@@ -526,10 +526,8 @@ def test_a_notification_that_contradicts_its_kind_is_unknown_and_whole(
     ],
     ids=["two ids", "two bodies", "inside and outside"],
 )
-def test_a_notification_with_two_of_what_it_has_one_of_is_unknown(
-    attributes: str, inside: str
-) -> None:
-    """Attributes, bodies, and a field beside the body that is in it are held to the same."""
+def test_a_notification_with_a_repeated_field_is_unknown(attributes: str, inside: str) -> None:
+    """A notification with a repeated attribute, body or field is unknown."""
     kind = "<ORIGIN>SMS_MT</ORIGIN><CODE>N201</CODE>"
     document = f"<NOTIFICATION {attributes}>{kind}{inside}</NOTIFICATION>"
     found = one(document)
@@ -547,7 +545,7 @@ def test_three_hundred_in_a_bundle_keep_their_order() -> None:
 
 
 def test_one_alone_in_a_bundle_is_one() -> None:
-    """A bundle of one is the same as the notification by itself."""
+    """A bundle of one equals the notification by itself."""
     assert parse_postback(f"<POSTBACK>\n{SEED_SENT}\n</POSTBACK>") == parse_postback(SEED_SENT)
 
 
@@ -561,16 +559,16 @@ def test_one_alone_in_a_bundle_is_one() -> None:
         notification_form("X", "", ""),
     ],
 )
-def test_an_odd_one_costs_its_neighbours_nothing(odd: str) -> None:
-    """What stands before and after an odd notification is read as if it were alone."""
+def test_an_unknown_notification_harms_no_other(odd: str) -> None:
+    """Notifications before and after an unknown one are read as if they were alone."""
     before, found, after = parse_postback(f"<POSTBACK>{SEED_SENT}{odd}{SEED_RECEIPT}</POSTBACK>")
     assert type(found) is UnknownNotification
     assert (before,) == parse_postback(SEED_SENT)
     assert (after,) == parse_postback(SEED_RECEIPT)
 
 
-def test_what_stands_beside_a_bundle_is_a_notification_of_its_own() -> None:
-    """A POSTBACK that has both forms in it gives both; nothing in it is dropped."""
+def test_a_flat_notification_beside_a_bundle_is_read() -> None:
+    """A POSTBACK with both forms gives the notifications of both."""
     flat = flat_form("N302", SEED_SENT, "SUB")
     sent, change = parse_postback(flat)
     assert type(sent) is SentNotification
@@ -598,13 +596,13 @@ BODIES = [
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_is_read_in_the_encoding_it_comes_in(body: bytes | str) -> None:
-    """Marks and declarations are obeyed in bytes; a text is text already."""
+    """Byte order marks and declared encodings count in bytes, and not in text."""
     assert parse_postback(body) == parse_postback(ACCENTED)
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_bytes_are_read_whatever_holds_them(kind: Callable[[bytes], Any]) -> None:
-    """As a web server hands them over: a buffer of its own, or a part of one."""
+    """A body may be bytes, a bytearray or a memoryview."""
     assert parse_postback(kind(ACCENTED.encode())) == parse_postback(ACCENTED)
 
 
@@ -666,7 +664,7 @@ PARTS = {
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 @pytest.mark.parametrize("document", [each for each in BODIES if "UTF-16" not in str(each.id)])
 def test_a_form_in_parts_is_unwrapped(document: bytes | str, parts: str) -> None:
-    """The field may come as multipart/form-data has it, in which nothing is encoded."""
+    """The field may come as multipart/form-data."""
     before, after = parts.split("*")
     if isinstance(document, str):
         body: bytes | str = f"{before}{document}{after}"
@@ -677,7 +675,7 @@ def test_a_form_in_parts_is_unwrapped(document: bytes | str, parts: str) -> None
 
 @each_case
 def test_every_document_comes_through_a_form(case: WireCase) -> None:
-    """What a form library encodes is what is read."""
+    """A document encoded by a form library is read as by itself."""
     assert read(urlencode({"id": 1, "xml": case.document, "z": "<>"})) == case.expected
     assert read(urlencode({"XML": case.document}).encode()) == case.expected
 
@@ -822,7 +820,7 @@ def check(found: Notification, drawn: Drawn) -> None:
 @pytest.mark.slow
 @given(notifications(Form.FLAT) | notifications(Form.NOTIFICATION))
 def test_every_field_and_everything_else_comes_back(drawn: Drawn) -> None:
-    """Whatever a notification holds is in its fields, and all of it is in `raw`."""
+    """A notification's values are in its fields, and all of its XML is in `raw`."""
     check(one(drawn.document), drawn)
     assert parse_postback(quoted_form(drawn.document)) == parse_postback(drawn.document.encode())
 
@@ -837,7 +835,7 @@ def quoted_form(document: str) -> bytes:
 @settings(max_examples=15)
 @given(st.lists(notifications(Form.NOTIFICATION), min_size=1, max_size=4))
 def test_every_notification_of_a_bundle_comes_back(drawn: list[Drawn]) -> None:
-    """Bundles lose nothing and mix nothing up."""
+    """A bundle gives all of its notifications in order."""
     bundle = "\n".join(item.document for item in drawn)
     found = parse_postback(f"<POSTBACK>\n{bundle}\n</POSTBACK>")
     assert len(found) == len(drawn)
@@ -932,8 +930,8 @@ def damaged(body: bytes, chance: random.Random) -> bytes:
         pytest.param(b"a" * (MEBIBYTE + 1), "larger than 1,048,576 bytes", id="too large"),
     ],
 )
-def test_what_is_no_postback_is_refused_with_the_reason(body: Any, reason: str) -> None:
-    """The error says what was wrong, and is a ValueError."""
+def test_a_body_that_is_no_postback_is_refused_with_the_reason(body: Any, reason: str) -> None:
+    """The error of a body that is no postback says why, and is a ValueError."""
     with pytest.raises(PostbackError, match=reason) as refusal:
         parse_postback(body)
     assert isinstance(refusal.value, ValueError)

@@ -114,8 +114,8 @@ def test_the_document_decides_its_encoding() -> None:
         (form(b"<REQUEST><TEXT>\xff</TEXT></REQUEST>"), "E108"),
     ],
 )
-def test_what_is_no_request_is_refused(body: bytes, code: str) -> None:
-    """E100 where there is no REQUEST in the form, E108 where it is not readable XML."""
+def test_a_form_without_a_readable_request_is_refused(body: bytes, code: str) -> None:
+    """A form without REQUEST is E100, and one with unreadable XML is E108."""
     assert refused(body) == code
 
 
@@ -173,7 +173,7 @@ def test_the_account_refuses_with_the_documented_code(
 
 
 def test_keys_are_in_no_repr() -> None:
-    """Neither the account's keys nor the request's show when printed."""
+    """The keys of accounts and requests are in no repr."""
     assert "simulator-key" not in repr(Account()) + repr(VALID)
 
 
@@ -217,7 +217,7 @@ def test_steady_calls_at_the_throughput_are_taken() -> None:
 
 
 def test_silence_saves_nothing_up() -> None:
-    """After a pause of any length, a second's worth may come at once, and no more."""
+    """After a pause of any length, a second's worth of calls may come at once, and no more."""
     call_rate, account = CallRate(), Account(rate=2)
     assert call_rate.code_against(account, 0.0) is None
     codes = [call_rate.code_against(account, 3600.0) for _ in range(3)]
@@ -231,7 +231,7 @@ def test_a_slow_account_has_no_burst() -> None:
 
 
 def test_a_call_refused_for_one_limit_counts_for_none() -> None:
-    """What the throughput refuses does not start the interval again."""
+    """A call refused for the throughput does not start the interval again."""
     call_rate, account = CallRate(), Account(rate=0.5, min_interval=1.0)
     times = [0.0, 1.5, 2.0]
     assert [call_rate.code_against(account, now) for now in times] == [None, "E113", None]

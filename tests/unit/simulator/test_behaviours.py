@@ -28,7 +28,7 @@ def test_every_documented_code_has_a_number(code: str) -> None:
 
 
 def test_every_answer_can_be_tried_from_a_shell() -> None:
-    """No answer needs a script: some number stands for each."""
+    """Every answer has a number that causes it without a script."""
     assert {behaviour.answer for behaviour in BY_LAST_DIGITS.values()} == set(Answer)
 
 
@@ -61,7 +61,7 @@ def test_both_forms_tell_the_same_of_an_event(event: behaviours.Event) -> None:
 
 
 def test_the_undocumented_event_is_in_no_table() -> None:
-    """What stands for an unknown status really is unknown."""
+    """The event of an unknown status is in no table of codes."""
     assert behaviours.UNDOCUMENTED.carrier is not None
     assert carrier_status(*behaviours.UNDOCUMENTED.carrier) is None
     assert behaviours.UNDOCUMENTED.status.lower() not in STATUS_TEXTS
@@ -76,14 +76,14 @@ def test_a_code_goes_with_a_failure_only(answer: Answer, code: str | None) -> No
         Behaviour(answer=answer, code=code)
 
 
-def test_a_refusal_is_not_taken_unless_told() -> None:
-    """`refusal` bills only where it is asked to, as for E503."""
+def test_a_refusal_is_not_billed_unless_asked() -> None:
+    """`refusal` is billed only if asked, as for E503."""
     assert not refusal("E503").taken
     assert refusal("E503", taken=True).taken
 
 
 def test_public_names_are_there() -> None:
-    """Every name in `__all__` exists, and stands there once."""
+    """Every name in `__all__` exists, and is listed once."""
     names = simulator.__all__
     assert all(hasattr(simulator, name) for name in names)
     assert len(set(names)) == len(names)

@@ -76,8 +76,8 @@ def test_a_message_is_taken_logged_and_billed() -> None:
     assert (skycore.requests, skycore.billed) == (1, 1)
 
 
-def test_get_is_answered_too() -> None:
-    """The fields of a query string make the same message."""
+def test_a_get_is_answered() -> None:
+    """A GET with the same fields makes the same message."""
     skycore = Skycore(Account())
     query = b"action=sendsms&api_key=simulator-key&to=15551234888&from=60856&text=Hello+Jerry"
     decision = skycore.decide("GET", query=query, body=b"", now=NOW)
@@ -86,15 +86,15 @@ def test_get_is_answered_too() -> None:
 
 
 def test_other_methods_are_not_allowed() -> None:
-    """HEAD, which comes with GET in most frameworks, sends nothing."""
+    """HEAD and other methods send nothing."""
     skycore = Skycore(Account())
     query = b"action=sendsms&api_key=simulator-key&to=15551234888&from=60856&text=Hello"
     assert skycore.decide("HEAD", query=query, body=b"", now=NOW).reply.status == 405
     assert (skycore.requests, skycore.billed, skycore.messages) == (1, 0, [])
 
 
-def test_what_cannot_be_read_is_counted_but_is_no_message() -> None:
-    """A request without a document is answered with its code, and not in the log."""
+def test_an_unreadable_request_is_counted_and_not_logged() -> None:
+    """An unreadable request is answered with its code, counted, and not in the log."""
     skycore = Skycore(Account())
     decision = skycore.decide("POST", query=b"", body=b"", now=NOW)
     assert answered(decision)["ERRORCODE"] == "E100"
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_counted_but_is_no_message() -> None:
 
 
 def test_a_refused_message_is_logged_and_not_billed() -> None:
-    """What the account refuses is in the log with its code, and no postback follows."""
+    """A refused message is in the log with its code, and no postback follows."""
     skycore = Skycore(Account(billing_hold=True))
     decision = ask(skycore)
     assert answered(decision) == {
@@ -167,7 +167,7 @@ def test_every_answer_looks_as_documented(
 
 
 def test_a_truncated_answer_is_no_xml() -> None:
-    """The document stops inside the tracking id."""
+    """A truncated answer ends inside the tracking id."""
     skycore = Skycore(Account())
     reply = ask(skycore, to="15551232009").reply
     with pytest.raises(safe_xml.XMLRefused):
@@ -220,7 +220,7 @@ def test_a_repeated_receipt_is_the_same_postback() -> None:
 
 
 def test_a_script_goes_before_the_table_and_in_order() -> None:
-    """Scripted behaviours are taken one for each request, and then the table holds again."""
+    """Scripted behaviours are used once each, in order, and then the table again."""
     skycore = Skycore(Account())
     skycore.script(refusal("E120"), Behaviour())
     skycore.script(refusal("E114"))
@@ -229,7 +229,7 @@ def test_a_script_goes_before_the_table_and_in_order() -> None:
 
 
 def test_a_refused_request_leaves_the_script_alone() -> None:
-    """Only what is read whole and valid takes a scripted behaviour."""
+    """A refused request uses up no scripted behaviour."""
     skycore = Skycore(Account())
     skycore.script(refusal("E120"))
     assert answered(ask(skycore, to="1"))["ERRORCODE"] == "E110"
@@ -238,7 +238,7 @@ def test_a_refused_request_leaves_the_script_alone() -> None:
 
 
 def test_pace_goes_before_the_script_and_after_the_checks() -> None:
-    """Throughput counts only what would have been taken otherwise."""
+    """An invalid request does not count for the pace, and a throttled one uses no script."""
     skycore = Skycore(Account(rate=1))
     assert answered(ask(skycore, TEXT=""))["ERRORCODE"] == "E712"
     assert answered(ask(skycore))["STATUS"] == "Success"
@@ -249,7 +249,7 @@ def test_pace_goes_before_the_script_and_after_the_checks() -> None:
 
 
 def test_without_a_table_every_number_is_delivered() -> None:
-    """A bulk run over consecutive numbers can switch the magic off."""
+    """Without the table of magic numbers every message is delivered."""
     skycore = Skycore(Account(), behaviours={})
     decision = ask(skycore, to="15551230713")
     assert [postback.event for postback in decision.postbacks] == [SENT, DELIVERED]

@@ -35,7 +35,7 @@ def test_an_empty_outbox_has_nothing_due() -> None:
 
 
 def test_a_messages_postbacks_follow_one_another() -> None:
-    """The second falls due a pause after the first was posted, and not before."""
+    """A message's second postback is due a pause after the first was posted."""
     outbox = Outbox(time_scale=1)
     outbox.add((FIRST, SECOND), 100)
     assert outbox.pending == 2
@@ -55,7 +55,7 @@ def test_a_messages_postbacks_follow_one_another() -> None:
 
 @pytest.mark.parametrize("status", [None, 201, 204, 302, 404, 500])
 def test_whatever_is_not_200_is_repeated_five_times(status: int | None) -> None:
-    """Every five minutes the same postback again, five times, and then it is given up."""
+    """A postback not answered with 200 is repeated five times, every five minutes."""
     outbox = Outbox(time_scale=1)
     outbox.add((FIRST,), 0)
     now, attempts = 1.0, list[int]()
@@ -71,8 +71,8 @@ def test_whatever_is_not_200_is_repeated_five_times(status: int | None) -> None:
     assert outbox.wait(now) == math.inf
 
 
-def test_a_repetition_that_is_answered_ends_it() -> None:
-    """HTTP 200 at the second attempt settles the postback."""
+def test_a_repetition_answered_with_200_is_the_last() -> None:
+    """A postback that is answered with 200 at the second attempt is not repeated again."""
     outbox = Outbox(time_scale=1)
     outbox.add((FIRST,), 0)
     outbox.settle(due(outbox, 1), 500, 1)
@@ -82,7 +82,7 @@ def test_a_repetition_that_is_answered_ends_it() -> None:
 
 
 def test_a_repetition_holds_up_nothing() -> None:
-    """The receipt does not wait for the sent notification that has to be repeated."""
+    """A receipt does not wait for a sent notification that is being repeated."""
     outbox = Outbox(time_scale=1)
     outbox.add((FIRST, SECOND), 0)
     outbox.settle(due(outbox, 1), 500, 1)
@@ -100,8 +100,8 @@ def test_intervals_are_scaled() -> None:
     assert outbox.wait(0.5) == 150
 
 
-def test_what_is_due_together_goes_in_order_of_arrival() -> None:
-    """At a scale of nothing, the first that came is the first to go."""
+def test_postbacks_due_together_go_in_order_of_arrival() -> None:
+    """Postbacks that are due at the same time go in the order of arrival."""
     outbox = Outbox(time_scale=0)
     outbox.add((FIRST,), 0)
     outbox.add((SECOND,), 0)
@@ -109,8 +109,8 @@ def test_what_is_due_together_goes_in_order_of_arrival() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-def test_the_caller_is_told_when_all_were_posted_once(status: int) -> None:
-    """`on_posted` comes once, after the last postback's first attempt, whatever its answer."""
+def test_on_posted_comes_once_after_the_last_postback(status: int) -> None:
+    """`on_posted` comes once, after the last postback's first attempt."""
     outbox, calls = Outbox(time_scale=0), list[str]()
     outbox.add((FIRST, SECOND), 0, on_posted=lambda: calls.append("posted"))
     outbox.settle(due(outbox, 0), 200, 0)
@@ -122,8 +122,8 @@ def test_the_caller_is_told_when_all_were_posted_once(status: int) -> None:
     assert calls == ["posted"]
 
 
-def test_bundles_gather_what_is_pending() -> None:
-    """With bundling, everything that came within a minute goes together, in order."""
+def test_a_bundle_has_all_postbacks_of_a_minute() -> None:
+    """With bundling, all postbacks of a minute go together, in order."""
     outbox, calls = Outbox(time_scale=1, bundling=True), list[str]()
     outbox.add((FIRST, SECOND), 0, on_posted=lambda: calls.append("a"))
     outbox.add((SECOND,), 30, on_posted=lambda: calls.append("b"))
@@ -144,7 +144,7 @@ def test_bundles_gather_what_is_pending() -> None:
 
 
 def test_a_bundle_has_at_most_300() -> None:
-    """What does not fit goes with the next bundle, at once."""
+    """Postbacks beyond 300 go at once in the next bundle."""
     outbox = Outbox(time_scale=1, bundling=True)
     for _ in range(350):
         outbox.add((FIRST, SECOND), 0)

@@ -91,7 +91,7 @@ def test_a_message_that_was_not_sent_has_its_own_code() -> None:
     assert "STATUS" not in fields["BODY"]
 
 
-def test_the_flat_form_spells_it_out() -> None:
+def test_the_flat_form_has_one_event() -> None:
     """The flat form has one event, without NOTIFICATION, BODY and id."""
     receipt = attrs.evolve(SENT_POSTBACK, event=DELIVERED, from_mask="Jerry's")
     assert parsed(render(receipt, PostbackForm.FLAT)) == (
@@ -112,7 +112,7 @@ def test_the_flat_form_spells_it_out() -> None:
     )
 
 
-def test_the_flat_form_leaves_out_what_it_has_not() -> None:
+def test_the_flat_form_has_no_empty_element() -> None:
     """The sent notification has no STATUSDETAILS, and no element is empty."""
     _, fields = parsed(render(attrs.evolve(SENT_POSTBACK, spid=""), PostbackForm.FLAT))
     assert set(fields) == {
@@ -122,7 +122,7 @@ def test_the_flat_form_leaves_out_what_it_has_not() -> None:
 
 @pytest.mark.parametrize("form", PostbackForm)
 def test_values_are_escaped(form: PostbackForm) -> None:
-    """What a script puts into an event arrives as it was, in elements and attributes."""
+    """Values with markup characters come through, in elements and attributes."""
     odd = Event(code="<&>", status='"<&>"', carrier=('"<&', ">'"), detail="<&>")
     document = render(attrs.evolve(SENT_POSTBACK, event=odd, tracking_id="<&>"), form)
     _, fields = parsed(document)
@@ -143,7 +143,7 @@ def test_a_bundle_keeps_every_notification_in_order() -> None:
 
 @pytest.mark.parametrize("size", [0, MAX_BUNDLE + 1])
 def test_a_bundle_has_a_size(size: int) -> None:
-    """None, and more than 300, are no bundle."""
+    """An empty bundle and one of more than 300 are refused."""
     with pytest.raises(ValueError, match="1 to 300"):
         bundle([SENT_POSTBACK] * size)
 
@@ -173,7 +173,7 @@ READ_BACK: list[tuple[Event, PostbackForm, DeliveryState | None]] = [
 def test_the_parser_reads_what_the_simulator_writes(
     event: Event, form: PostbackForm, state: DeliveryState | None, *, as_form_field: bool
 ) -> None:
-    """Every kind of postback, in either form, says to the parser what it was meant to say."""
+    """The parser reads every kind of postback in either form as it was written."""
     document = render(attrs.evolve(SENT_POSTBACK, event=event), form)
     (read,) = parse_postback(form_field(document) if as_form_field else document)
     assert isinstance(read, SentNotification if state is None else DeliveryReceipt)

@@ -49,14 +49,14 @@ def read(kind: str, form: PostbackForm, facts: SampleFacts = FACTS) -> Notificat
 
 
 def test_every_kind_is_known_to_the_command() -> None:
-    """And each has what is expected of it here."""
+    """The command has every kind of sample, and each has a case here."""
     assert list(SAMPLES) == list(KINDS) == list(EXPECTED)
 
 
 @pytest.mark.parametrize("form", PostbackForm)
 @pytest.mark.parametrize("kind", EXPECTED)
-def test_a_sample_is_what_it_is_called(kind: str, form: PostbackForm) -> None:
-    """With its number, or the message that it is about, and its time."""
+def test_a_sample_is_of_its_kind(kind: str, form: PostbackForm) -> None:
+    """A sample is of its kind, with its number or message, and its time."""
     expected, fields = EXPECTED[kind]
     found = read(kind, form)
     assert type(found) is expected
@@ -74,6 +74,6 @@ def test_a_sample_is_what_it_is_called(kind: str, form: PostbackForm) -> None:
 @pytest.mark.parametrize("form", PostbackForm)
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_two_samples_are_two_notifications(kind: str, form: PostbackForm) -> None:
-    """A ledger takes in each of them."""
+    """Two samples have different ids, so that a ledger records both."""
     later = SampleFacts(id=8, time=TIME.replace(microsecond=679000))
     assert identities(read(kind, form)) != identities(read(kind, form, later))
