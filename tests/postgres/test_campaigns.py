@@ -129,7 +129,7 @@ def test_a_second_attempt_that_was_refused_frees_no_loaded_key(connection: Conne
         load(connection, "promo", some(1, text="Goodbye"))
 
 
-def test_what_cannot_have_gone_out_is_mended_by_loading_it_again(connection: Connection) -> None:
+def test_an_unsent_message_is_replaced_by_loading_again(connection: Connection) -> None:
     """A message that cannot have been sent is replaced by loading it with a new text."""
     load(connection, "promo", some(7), size=3)
     first, second = taken(connection), taken(connection)
@@ -152,9 +152,7 @@ def test_what_cannot_have_gone_out_is_mended_by_loading_it_again(connection: Con
     assert load(connection, "promo", mended, size=3) == loaded(known=9)
 
 
-def test_who_sends_waits_for_no_file_that_is_read(
-    connection: Connection, other: Connection
-) -> None:
+def test_a_long_load_blocks_no_sender(connection: Connection, other: Connection) -> None:
     """A load that takes long blocks no sender; a message sent meanwhile refuses the load."""
     load(connection, "promo", some(9), size=3)
 
@@ -239,7 +237,7 @@ def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
         ("promo", [SMS(to="15551234888", text="Hello")], "it has no key"),
     ],
 )
-def test_what_cannot_be_loaded_is_refused(
+def test_a_campaign_without_name_or_key_is_refused(
     connection: Connection, name: str, messages: list[SMS], said: str
 ) -> None:
     """A campaign without name, or a message without key, is refused."""
@@ -275,7 +273,7 @@ def test_a_campaign_is_stopped_and_started(
     assert bool(due(connection, 9)) == are_left(connection) == (state == "running")
 
 
-def test_what_was_cancelled_stays_so(connection: Connection) -> None:
+def test_a_cancelled_campaign_stays_cancelled(connection: Connection) -> None:
     """A cancelled campaign can be neither resumed nor loaded; an unknown one is an error."""
     load(connection, "promo", some(3))
     change(connection, "cancel", "promo")
@@ -287,7 +285,7 @@ def test_what_was_cancelled_stays_so(connection: Connection) -> None:
         change(connection, "pause", "pormo")
 
 
-def test_what_is_cancelled_while_it_is_loaded_is_not_loaded(
+def test_a_campaign_cancelled_during_a_load_is_not_loaded(
     connection: Connection, other: Connection
 ) -> None:
     """A load fails if the campaign is cancelled meanwhile, and says if it was paused."""
@@ -314,9 +312,7 @@ def test_a_halt_is_for_what_runs(connection: Connection) -> None:
 # Two at once.
 
 
-def test_who_loads_numbers_as_they_are_read_waits_for_who_loads_them_as_they_are(
-    connection: Connection, other: Connection
-) -> None:
+def test_two_concurrent_loads_load_nobody_twice(connection: Connection, other: Connection) -> None:
     """Two concurrent loads, with and without reading numbers, load nobody twice."""
     refused: list[str] = []
 
@@ -356,7 +352,7 @@ def test_a_chunk_is_held_by_one_worker(connection: Connection) -> None:
     assert renew(connection, after, lease=LEASE)
 
 
-def test_what_is_due_soon_comes_with_its_time(connection: Connection) -> None:
+def test_chunks_due_soon_come_with_their_time(connection: Connection) -> None:
     """Chunks that are due soon are listed with the time at which they can be taken."""
     load(connection, "promo", some(3), size=1)
     connection.execute("UPDATE skycore.chunks SET due = now() + number * interval '1 minute'")
@@ -444,7 +440,7 @@ def test_a_chunk_is_done_when_each_message_has_an_outcome(connection: Connection
     assert finish(connection, chunk, left_out={}, pause=60) == 0
 
 
-def test_what_was_left_out_is_looked_at_again_once_it_is_loaded_again(
+def test_left_out_messages_are_due_once_loaded_again(
     connection: Connection,
 ) -> None:
     """Loading again makes chunks with left-out messages due, and no others."""
@@ -466,7 +462,7 @@ def test_what_was_left_out_is_looked_at_again_once_it_is_loaded_again(
     assert only(connection).left_out == {"RecipientOptedOut": 3}
 
 
-def test_who_is_late_finishes_nothing(connection: Connection) -> None:
+def test_a_late_worker_finishes_no_chunk(connection: Connection) -> None:
     """A worker cannot finish a chunk that another one took over."""
     load(connection, "promo", some(1))
     late = taken(connection, lease=0)

@@ -119,7 +119,7 @@ async def test_who_can_only_start_after_the_hours_waits_until_the_next_day(
 
 
 @pytest.mark.anyio
-async def test_what_was_not_sent_does_not_wait_for_the_hours_of_others(
+async def test_an_unsent_message_does_not_wait_for_the_hours_of_others(
     connection: Connection, dsn: str
 ) -> None:
     """A message not sent is tried after the usual pause, whatever others of its chunk wait for."""
@@ -212,7 +212,7 @@ async def test_other_hours_hold_for_what_a_worker_has_begun(
     assert only(connection).states == {"accepted": 40}
 
 
-def test_who_waits_for_other_hours_takes_a_chunk_with_them(
+def test_a_worker_that_waits_for_a_load_takes_the_new_hours(
     connection: Connection, dsn: str
 ) -> None:
     """A worker that waits for a load to commit takes the chunk with the new hours."""
@@ -237,7 +237,7 @@ def test_who_waits_for_other_hours_takes_a_chunk_with_them(
     assert taken[0].hours == DAY
 
 
-def test_what_is_done_is_not_put_off(connection: Connection) -> None:
+def test_finished_messages_do_not_count_as_waiting(connection: Connection) -> None:
     """Only messages that are still to be sent count as waiting for their hours."""
     load(connection, "promo", to_("310", each=2), hours=HOURS)
     (first,) = due(connection, 1)
@@ -308,7 +308,7 @@ async def test_a_worker_says_what_it_waits_for(connection: Connection, dsn: str)
     assert only(connection).states == {"accepted": 3}
 
 
-def test_what_is_waited_for_is_said_once(connection: Connection) -> None:
+def test_a_wait_is_announced_once(connection: Connection) -> None:
     """A wait is announced once, and again when it changes."""
     said = AnnouncedWaits()
     for hours, new in ((1, True), (1, False), (2, True)):

@@ -153,7 +153,7 @@ def test_others_send_while_a_file_is_copied(file: Path, dsn: str) -> None:
     assert goes_on
 
 
-def test_what_is_pruned_while_a_file_is_copied_is_known(file: Path, dsn: str) -> None:
+def test_a_message_pruned_during_a_copy_stays_pruned(file: Path, dsn: str) -> None:
     """A message that is pruned during a copy stays pruned."""
     copy(file, dsn)
     with ThreadPoolExecutor() as threads, psycopg.connect(dsn) as other:
@@ -301,7 +301,7 @@ def test_a_receipt_that_was_there_first_finds_its_message(file: Path, dsn: str) 
         ("state = 'sending' WHERE key = 'k1'", "'k1' is accepted in the file, and sending"),
     ],
 )
-def test_what_does_not_agree_is_not_copied(file: Path, dsn: str, change: str, said: str) -> None:
+def test_a_contradicting_file_is_not_copied(file: Path, dsn: str, change: str, said: str) -> None:
     """A file that contradicts the database is refused with the key, and nothing is copied."""
     copy(file, dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:

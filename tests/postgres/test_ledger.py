@@ -197,7 +197,7 @@ async def test_a_key_is_begun_by_one_of_many(opened: Open) -> None:
     assert sorted(answers, key=bool) == [None, *[accepted()] * 19]
 
 
-async def test_what_another_process_knows_is_known_here(opened: Open) -> None:
+async def test_outcomes_of_another_process_are_known_here(opened: Open) -> None:
     """Outcomes, receipts, conflicts and opt-outs of one process are known in another."""
     here, there = await opened(), await opened()
     await sent(here, "k", accepted())
@@ -226,7 +226,7 @@ async def test_one_waits_for_what_another_process_hears(opened: Open) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_fenced", [True, False])
-async def test_who_waits_for_another_process_looks_from_time_to_time(
+async def test_a_key_of_another_process_is_polled_for(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch, *, is_fenced: bool
 ) -> None:
     """A key under way in another process is polled for, without constant queries."""
@@ -287,7 +287,7 @@ async def test_a_doubt_and_its_receipt_at_once_settle(opened: Open) -> None:
     assert {delivery.state async for delivery in here.deliveries()} == {S.DELIVERED}
 
 
-async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -> None:
+async def test_a_doubt_waits_for_an_uncommitted_receipt_of_its_number(dsn: str, sql: Any) -> None:
     """A doubt waits for an uncommitted receipt of its number, and is settled by it."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         first, second = executor(one), executor(two)
@@ -307,9 +307,7 @@ async def test_who_comes_second_at_a_number_sees_the_first(dsn: str, sql: Any) -
     assert sql("SELECT state, settled_by FROM skycore.messages") == [("delivered", "postback")]
 
 
-async def test_who_opts_in_while_an_intent_is_written_is_not_sent_to_without_one(
-    dsn: str, sql: Any
-) -> None:
+async def test_a_refused_intent_stays_refused_after_a_late_opt_in(dsn: str, sql: Any) -> None:
     """An intent refused for an opt-out stays refused if the number opts in meanwhile."""
     with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
         first, second = executor(one), executor(two)
@@ -401,9 +399,7 @@ async def test_a_key_that_no_index_takes_is_refused_with_its_reason(opened: Open
     assert await ledger.lookup(intent(key)) is None
 
 
-async def test_what_missed_each_other_is_settled_by_whoever_looks_next(
-    opened: Open, sql: Any
-) -> None:
+async def test_opening_settles_a_doubt_by_a_stored_receipt(opened: Open, sql: Any) -> None:
     """Opening a ledger settles a doubt whose receipt is already stored."""
     ledger = await opened()
     await ledger.begin(intent())
@@ -476,7 +472,7 @@ async def test_outcomes_and_receipts_leave_the_indexes_alone(opened: Open, sql: 
         (UNMATCHED.replace("%s", "'04888'"), "unmatched"),
     ],
 )
-def test_what_settles_a_doubt_is_found_by_an_index(
+def test_statements_that_settle_doubts_use_indexes(
     dsn: str, sql: Any, statement: str, index: str
 ) -> None:
     """The statements that settle doubts use indexes, and scan no table."""
@@ -500,9 +496,7 @@ def test_what_settles_a_doubt_is_found_by_an_index(
     assert "Seq Scan on submissions" not in plan
 
 
-async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
-    opened: Open, sql: Any
-) -> None:
+async def test_a_message_under_way_here_is_not_resent_here(opened: Open, sql: Any) -> None:
     """A message under way here is not resent here, even if others call it in doubt."""
     late = await opened()
     await late.begin(intent())
@@ -524,7 +518,7 @@ async def test_what_is_sent_from_here_is_not_sent_again_whatever_the_others_say(
 # Sessions that die, and that are late.
 
 
-async def test_what_a_dead_session_was_sending_is_in_doubt(opened: Open, sql: Any) -> None:
+async def test_messages_of_a_dead_session_are_in_doubt(opened: Open, sql: Any) -> None:
     """The next opening puts a dead session's messages in doubt, and settles them if it can."""
     dead = await opened()
     await dead.begin(intent())
@@ -548,7 +542,7 @@ async def test_those_who_are_alive_find_out_who_is_dead(opened: Open, sql: Any) 
             await anyio.sleep(0.005)
 
 
-async def test_what_one_taken_for_dead_begins_later_is_found(opened: Open, sql: Any) -> None:
+async def test_messages_begun_by_an_expired_session_are_found(opened: Open, sql: Any) -> None:
     """A session that expired, went on and died has its later messages put in doubt."""
     late = await opened()
     await late.begin(intent("first"))
@@ -630,7 +624,7 @@ async def test_a_database_that_was_put_back_sends_nothing_that_it_has_forgotten(
     assert await (await opened()).begin(intent("a")) is None
 
 
-async def test_what_waits_while_it_is_found_out_begins_nothing_either(
+async def test_begins_that_wait_while_a_restore_is_noticed_are_refused(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begins that wait while a restore is noticed are refused, too."""
@@ -717,9 +711,7 @@ async def test_a_standby_that_lacks_what_a_listener_took_in_is_noticed(
         await ledger.is_opted_out(OTHER)
 
 
-async def test_who_is_late_to_find_out_halts_no_campaign_that_was_loaded_since(
-    opened: Open, sql: Any
-) -> None:
+async def test_a_late_ledger_halts_no_campaign_loaded_since(opened: Open, sql: Any) -> None:
     """A late ledger halts no campaign that was loaded after the restore."""
     await opened()
     sql(
@@ -761,7 +753,9 @@ async def test_a_clock_that_is_set_back_is_no_database_that_has_forgotten(
     assert ledger._connection is not connection
 
 
-async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sql: Any) -> None:
+async def test_a_rolled_back_transaction_is_not_taken_for_a_lost_one(
+    opened: Open, sql: Any
+) -> None:
     """A transaction that was rolled back is not taken for one that a restore lost."""
     ledger = await opened(patience=0)
     sql("ALTER TABLE skycore.messages RENAME TO elsewhere")
@@ -775,7 +769,7 @@ async def test_what_did_not_get_to_the_disk_is_not_missed_there(opened: Open, sq
     await ledger.begin(intent())
 
 
-async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
+async def test_a_role_that_may_not_halt_campaigns_records_postbacks(
     dsn: str, sql: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A role that may not halt campaigns records postbacks after a restore, with a warning."""
@@ -796,7 +790,7 @@ async def test_who_may_not_halt_campaigns_takes_postbacks_in_all_the_same(
         sql("DROP ROLE listener")
 
 
-async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
+async def test_an_open_ledger_renews_its_session(opened: Open, sql: Any) -> None:
     """An open ledger renews its session, so that its messages are not called in doubt."""
     ledger = await opened(lease=0.5)
     await ledger.begin(intent())
@@ -808,7 +802,7 @@ async def test_who_is_alive_says_so(opened: Open, sql: Any) -> None:
     assert await state_of(ledger, "k") is S.SENDING
 
 
-async def test_who_leaves_leaves_nothing_under_way(opened: Open, sql: Any) -> None:
+async def test_closing_leaves_no_message_under_way(opened: Open, sql: Any) -> None:
     """Closing a ledger puts its messages under way in doubt."""
     ledger = await opened()
     await ledger.begin(intent())
@@ -906,7 +900,7 @@ async def test_outside_its_fence_nothing_is_begun(
     assert await state_of(ledger, "other") is S.SENDING
 
 
-async def test_who_takes_a_chunk_over_sees_every_intent_in_it(dsn: str, sql: Any) -> None:
+async def test_taking_over_a_chunk_waits_for_intents_being_written(dsn: str, sql: Any) -> None:
     """Taking over a chunk waits for an intent being written, and puts it in doubt."""
     id_ = chunk(sql, "k")
     with psycopg.connect(dsn) as one, psycopg.connect(dsn, autocommit=True) as two:
@@ -978,7 +972,7 @@ async def test_a_chunk_is_not_done_with_what_a_report_is_just_proving_not_sent(
 
 
 @pytest.mark.parametrize("is_fenced", [True, False])
-async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(
+async def test_a_message_not_sent_makes_its_chunk_due(
     opened: Open, dsn: str, sql: Any, *, is_fenced: bool
 ) -> None:
     """A NotSent outcome makes the message's chunk due again, whoever sent it."""
@@ -1000,9 +994,7 @@ async def test_what_is_not_sent_is_to_be_sent_with_its_chunk(
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'skycore.events'::regclass"
 
 
-async def test_what_is_about_many_messages_is_asked_beside_who_writes(
-    opened: Open, sql: Any, dsn: str
-) -> None:
+async def test_a_long_query_blocks_no_writer(opened: Open, sql: Any, dsn: str) -> None:
     """Messages are begun and finished while a long query runs."""
     ledger, counted = await opened(), list[int]()
     with psycopg.connect(dsn) as beside:
@@ -1146,7 +1138,7 @@ async def test_an_intent_that_is_refused_after_its_end_was_not_heard_of_is_taken
     assert sql("SELECT state FROM skycore.chunks") == [("waiting",)]
 
 
-async def test_who_comes_back_to_other_tables_writes_nothing(opened: Open, sql: Any) -> None:
+async def test_a_reconnect_to_migrated_tables_writes_nothing(opened: Open, sql: Any) -> None:
     """A ledger that reconnects to migrated tables writes nothing."""
     ledger = await opened()
     await ledger.begin(intent())
@@ -1163,9 +1155,7 @@ async def test_who_comes_back_to_other_tables_writes_nothing(opened: Open, sql: 
     assert await ledger.delivery(key="other") is None
 
 
-async def test_who_was_stopped_while_tables_were_migrated_begins_nothing(
-    opened: Open, sql: Any
-) -> None:
+async def test_a_process_stopped_during_a_migration_begins_nothing(opened: Open, sql: Any) -> None:
     """A ledger whose process was stopped during a migration begins nothing."""
     ledger = await opened()
     await ledger.begin(intent())
@@ -1225,7 +1215,7 @@ async def test_an_intent_that_cannot_be_taken_back_at_once_is_later(
     assert await state_of(ledger, "k") is S.ACCEPTED
 
 
-async def test_what_a_lost_transaction_found_is_forgotten(
+async def test_a_repeated_transaction_uses_only_its_last_try(
     opened: Open, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A repeated transaction uses only what its last try read."""
@@ -1295,7 +1285,7 @@ async def test_a_server_that_was_restarted_has_all_that_was_acknowledged() -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["begin", "record"])
-async def test_what_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
+async def test_a_commit_that_a_standby_may_lack_is_not_acknowledged(step: str) -> None:
     """A commit whose wait for a synchronous standby was cancelled is not acknowledged.
 
     The command is written again and waits again, even if its rows are there already, and even if
@@ -1406,7 +1396,7 @@ async def test_nothing_is_begun_while_an_outcome_cannot_be_written(
     assert await ledger.delivery(key="b") is None
 
 
-async def test_what_could_not_be_written_is_known_to_who_looks_it_up_next(
+async def test_a_lookup_records_an_unrecorded_outcome_first(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lookup records the key's unrecorded outcome first."""
@@ -1431,7 +1421,7 @@ async def test_what_could_not_be_written_is_known_to_who_looks_it_up_next(
     assert found.state is S.IN_DOUBT
 
 
-async def test_who_closes_it_between_two_steps_hears_of_no_error(
+async def test_closing_between_two_steps_raises_no_error(
     dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Closing between a renewal and a write records the outcome without an error."""
@@ -1457,7 +1447,7 @@ async def test_who_closes_it_between_two_steps_hears_of_no_error(
         assert await state_of(ledger, "k") is S.ACCEPTED
 
 
-async def test_who_has_begun_to_close_it_writes_what_is_left() -> None:
+async def test_only_closing_writes_unrecorded_outcomes_once_begun() -> None:
     """Once closing has begun, nobody else writes unrecorded outcomes."""
     written: list[Finish] = []
 
@@ -1596,7 +1586,7 @@ async def test_an_outcome_of_before_the_ledger_was_opened_again_is_of_its_attemp
 
 
 @pytest.mark.slow
-async def test_who_writes_while_the_server_restarts_waits() -> None:
+async def test_a_command_waits_for_a_server_that_restarts() -> None:
     """A command waits within `patience` for the server to restart."""
     with running() as server:
         waits: list[float] = []
@@ -1685,7 +1675,7 @@ async def test_an_opening_that_is_cancelled_natively_leaves_no_session(
     assert sql("SELECT id FROM skycore.sessions") == []
 
 
-async def test_what_the_database_cannot_hold_is_its_callers_error(opened: Open) -> None:
+async def test_a_value_the_database_cannot_hold_is_its_callers_error(opened: Open) -> None:
     """A key with NUL is an error for its caller alone."""
     ledger = await opened()
     refused: list[str] = []
@@ -1722,9 +1712,7 @@ async def test_a_server_that_takes_no_writes_is_said_to_be_none_to_write_to(dsn:
         await ledger.open()
 
 
-async def test_who_meets_a_standby_in_a_failover_writes_once_the_primary_is_back(
-    opened: Open, dsn: str
-) -> None:
+async def test_no_connection_to_a_read_only_server_is_kept(opened: Open, dsn: str) -> None:
     """After a failover no connection to a read-only server is kept."""
     ledger = await opened(patience=0.1)
     await ledger.begin(intent("a"))

@@ -135,7 +135,7 @@ async def test_nothing_is_known_of_a_name_that_no_message_has(ledger: Ledger, na
     assert await ledger.delivery(name) is None
 
 
-async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) -> None:
+async def test_a_new_key_is_begun_and_under_way(ledger: Ledger) -> None:
     """A new key begins, and is under way without an outcome."""
     assert await ledger.lookup(intent()) is None
     assert await ledger.delivery(key="k") is None
@@ -163,7 +163,7 @@ async def test_what_is_not_known_is_begun_and_is_then_under_way(ledger: Ledger) 
 
 
 @pytest.mark.parametrize("submission", [accepted(), REJECTED, DOUBT], ids=lambda s: s.state)
-async def test_what_came_of_a_message_is_given_instead_of_beginning_it(
+async def test_a_key_with_an_outcome_returns_the_outcome(
     ledger: Ledger, submission: Submission
 ) -> None:
     """A key with an outcome returns it, and does not begin again."""
@@ -191,7 +191,7 @@ async def test_the_last_turn_grows_with_each_attempt(ledger: BaseLedger) -> None
     assert turns == sorted(set(turns))
 
 
-async def test_what_was_not_sent_is_begun_again(ledger: Ledger) -> None:
+async def test_a_message_not_sent_is_begun_again(ledger: Ledger) -> None:
     """A message not sent begins again, with the time of its last begin."""
     await sent(ledger, "k", NOT_SENT)
     assert await ledger.lookup(intent()) is None
@@ -250,7 +250,7 @@ async def test_a_key_with_other_content_is_refused(
 
 
 @pytest.mark.parametrize("submission", [NOT_SENT, REJECTED], ids=lambda s: s.state)
-async def test_what_was_not_sent_or_was_refused_can_be_mended(
+async def test_a_rejected_or_unsent_message_can_be_replaced(
     ledger: BaseLedger, submission: Submission
 ) -> None:
     """A rejected or unsent message can be replaced under its key."""
@@ -366,7 +366,7 @@ async def test_a_key_that_stays_under_way_is_waited_for_only_so_long(ledger: Led
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", range(8))
-async def test_who_is_cancelled_has_begun_nothing(ledger: Ledger, checkpoints: int) -> None:
+async def test_a_cancelled_begin_leaves_the_key_free(ledger: Ledger, checkpoints: int) -> None:
     """A begin that is cancelled at any point leaves the key free."""
     given: list[Submission | None] = []
 
@@ -482,7 +482,7 @@ async def test_a_bundle_is_all_or_nothing(ledger: Ledger) -> None:
     await ledger.record()
 
 
-async def test_what_is_about_no_message_is_kept_and_listed(ledger: Ledger) -> None:
+async def test_notifications_without_a_message_are_listed(ledger: Ledger) -> None:
     """Notifications without a message are kept once and listed as unplaced."""
     kept: dict[Any, Notification] = {}
     for case in CASES:
@@ -652,7 +652,7 @@ RECEIVED = {"too late": NOON + 3601, "too early": NOON - 301}
 
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
-async def test_what_fits_two_or_does_not_fit_leaves_the_doubt(
+async def test_a_notification_that_fits_two_doubts_or_none_settles_nothing(
     ledger: Ledger, clock: Clock, case: str
 ) -> None:
     """A notification that fits two doubts, or none, settles nothing and is kept."""
@@ -830,7 +830,7 @@ async def test_no_time_makes_a_message_less_of_a_candidate(
 
 @pytest.mark.parametrize("again", [accepted("T2"), REJECTED, NOT_SENT, DOUBT, None])
 @pytest.mark.parametrize("early", [False, True])
-async def test_what_was_sent_again_after_doubt_stays_a_candidate(
+async def test_a_resent_message_stays_a_candidate(
     ledger: Ledger, again: Submission | None, early: bool
 ) -> None:
     """A resent message stays a candidate for receipts of its first attempt."""
@@ -849,7 +849,7 @@ async def test_what_was_sent_again_after_doubt_stays_a_candidate(
     assert [each async for each in ledger.unplaced()] == [notice(DELIVERED, "T1")]
 
 
-async def test_what_was_settled_after_it_was_sent_twice_stays_a_candidate(ledger: Ledger) -> None:
+async def test_a_settled_message_sent_twice_stays_a_candidate(ledger: Ledger) -> None:
     """A message sent twice stays a candidate after one receipt."""
     for resend in (False, True):
         assert await ledger.begin(intent("a"), resend_in_doubt=resend) is None
@@ -861,7 +861,7 @@ async def test_what_was_settled_after_it_was_sent_twice_stays_a_candidate(ledger
     assert await state_of(ledger, "b") is S.IN_DOUBT
 
 
-async def test_what_was_sent_once_and_settled_is_no_candidate_any_more(ledger: Ledger) -> None:
+async def test_a_settled_message_sent_once_is_no_candidate(ledger: Ledger) -> None:
     """A message sent once and settled is no candidate for other receipts."""
     await sent(ledger, "a", DOUBT)
     await ledger.record(notice(DELIVERED, "T1"))
@@ -1059,7 +1059,7 @@ async def test_a_number_s_own_later_word_counts_before_how_it_is_called(
     assert await refused(ledger, "another")
 
 
-async def test_what_came_of_a_message_is_given_after_the_number_opted_out(ledger: Ledger) -> None:
+async def test_an_outcome_is_returned_after_an_opt_out(ledger: Ledger) -> None:
     """A recorded outcome is returned after an opt-out; a new attempt is refused."""
     await sent(ledger, "k", accepted())
     await sent(ledger, "again", NOT_SENT)
@@ -1085,7 +1085,7 @@ async def candidates(ledger: Ledger) -> list[tuple[str | None, str]]:
     return [(each.from_, each.text) async for each in ledger.opt_out_candidates()]
 
 
-async def test_what_may_be_stop_is_kept_for_a_person(ledger: Ledger) -> None:
+async def test_a_text_that_may_mean_stop_is_listed(ledger: Ledger) -> None:
     """A text that may mean STOP is listed until its number is decided."""
     for text in ("Hello", "CANCEL my appointment", "thanks"):
         await ledger.record(said(text))
@@ -1110,7 +1110,9 @@ async def test_a_later_word_decides_what_was_unclear(
     assert await candidates(ledger) == []
 
 
-async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: Clock) -> None:
+async def test_an_unclear_text_after_an_opt_out_is_not_listed(
+    ledger: Ledger, clock: Clock
+) -> None:
     """An unclear text of a number that is opted out is not listed."""
     clock.now += 100
     await ledger.record(said("STOP", after=1), said("stop it now", after=5))
@@ -1119,7 +1121,7 @@ async def test_what_may_be_stop_after_it_is_no_candidate(ledger: Ledger, clock: 
     assert await candidates(ledger) == [(TO, "please stop?")]
 
 
-async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger: Ledger) -> None:
+async def test_inbound_texts_are_listed_in_order_of_receipt(ledger: Ledger) -> None:
     """`inbound` gives each text once, in the order of receipt."""
     await ledger.record(notice(), said("second", after=20), said("STOP", after=10, from_=OTHER))
     await ledger.record(*_subscription("N302"))
@@ -1131,7 +1133,7 @@ async def test_what_handsets_wrote_is_given_in_the_order_in_which_it_came(ledger
     assert [each async for each in ledger.unreadable()] == []
 
 
-async def test_what_of_a_postback_cannot_be_read_is_given_as_it_came(ledger: Ledger) -> None:
+async def test_unreadable_parts_of_postbacks_are_listed(ledger: Ledger) -> None:
     """Unreadable parts of postbacks are listed once, with their reason."""
     stop = (
         f"<NOTIFICATION><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><BODY><FROM>{OTHER}</FROM>"
@@ -1181,7 +1183,7 @@ async def test_messages_are_exported_with_all_their_times(ledger: Ledger) -> Non
     assert (found.tags, found.segments, found.campaign_ref) == (first.tags, 2, "77676")
 
 
-async def test_what_is_begun_again_has_its_new_tags(ledger: Ledger) -> None:
+async def test_a_message_begun_again_has_its_new_tags(ledger: Ledger) -> None:
     """A message begun again has its new tags, which are no part of its content."""
     await ledger.begin(attrs.evolve(intent(), tags=("first",)))
     await ledger.finish("k", NOT_SENT)

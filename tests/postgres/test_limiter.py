@@ -224,7 +224,7 @@ async def test_a_cancelled_waiter_leaves_its_permit_to_the_next(
         assert min(starts.values()) == pytest.approx(first, abs=0.002)
 
 
-async def test_who_is_cancelled_while_the_database_is_asked_breaks_nothing_off(dsn: str) -> None:
+async def test_a_permit_of_a_cancelled_waiter_goes_to_the_next(dsn: str) -> None:
     """A permit whose waiter was cancelled during the request goes to the next one."""
     async with PostgresLimiter(dsn, "promo", 1) as limiter:
         with anyio.CancelScope() as scope:
@@ -253,7 +253,7 @@ async def test_a_throttle_answer_to_one_is_heard_by_the_other(dsn: str) -> None:
     assert halvings(dsn) == 1
 
 
-async def test_who_is_closed_hears_of_a_throttle_answer_without_harm(dsn: str) -> None:
+async def test_slow_down_without_an_open_limiter_does_nothing(dsn: str) -> None:
     """`slow_down` before opening or after closing does nothing."""
     limiter = PostgresLimiter(dsn, "promo", 1000)
     limiter.slow_down(started=0.0)
@@ -302,7 +302,7 @@ async def test_a_limiter_is_opened_and_closed_in_order(dsn: str) -> None:
         await limiter.open()
 
 
-async def test_who_waits_when_it_is_closed_is_told(dsn: str, rates: FrozenRates) -> None:
+async def test_closing_raises_for_all_waiters(dsn: str, rates: FrozenRates) -> None:
     """Closing a limiter raises RuntimeError for all who wait."""
     async with standing_still(dsn, rates, 10) as (limiter, sleepers):
         limiter.slow_down(started=0.0, retry_after=60)
@@ -363,7 +363,9 @@ def test_a_limiter_belongs_to_one_event_loop(dsn: str) -> None:
         ("promo", 1, 0, "burst: 0 is less than 1"),
     ],
 )
-def test_what_limits_nothing_is_refused(name: str, rate: float, burst: int, wrong: str) -> None:
+def test_a_bad_name_rate_or_burst_is_refused(
+    name: str, rate: float, burst: int, wrong: str
+) -> None:
     """A bad name, rate or burst is refused."""
     with pytest.raises(ConfigurationError, match=wrong):
         PostgresLimiter("postgresql:///orders", name, rate, burst)

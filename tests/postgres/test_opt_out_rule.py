@@ -77,7 +77,7 @@ async def test_a_rule_that_finds_no_opt_out_takes_none_back(ledger_with_rule: Ba
     assert await ledger_with_rule.is_opted_out(TO)
 
 
-async def test_what_a_rule_raises_costs_no_postback(
+async def test_a_rule_that_raises_loses_no_postback(
     make: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If the rule raises, the keywords decide, and the log names the error alone."""
@@ -169,7 +169,7 @@ async def test_what_a_rule_returns_besides_opts_nobody_out_by_accident(
     ]
 
 
-async def test_what_a_rule_decided_holds_where_there_is_none(make: Open) -> None:
+async def test_a_rules_decision_is_kept_without_the_rule(make: Open) -> None:
     """A rule's decision is kept after a restart without the rule."""
     async with make(opt_out_rule=decides({"stop it": False, "basta ya": True})) as ledger:
         if isinstance(ledger, MemoryLedger):

@@ -25,7 +25,7 @@ def on(shared: OptOutList) -> list[str]:
 
 
 @pytest.mark.anyio
-async def test_what_another_process_hears_comes_onto_the_list(
+async def test_an_opt_out_of_another_process_reaches_the_list(
     dsn: str, shared: OptOutList
 ) -> None:
     """A STOP or START that another process records reaches the list of a running worker."""

@@ -54,7 +54,7 @@ def test_commands_that_write_say_so(dsn: str, monkeypatch: pytest.MonkeyPatch) -
             assert len(done.stderr.splitlines()) == 1
 
 
-async def test_what_only_reads_works_through_any_pooler(dsn: str) -> None:
+async def test_read_only_views_work_through_any_pooler(dsn: str) -> None:
     """Read-only views work through a pooler of transactions."""
     async with PostgresLedger(dsn) as ledger:
         await ledger.begin(intent("k"))
@@ -170,7 +170,9 @@ async def test_what_resets_the_session_loses_nothing_that_was_committed(dsn: str
         (None, False),
     ],
 )
-def test_what_is_on_no_disk_is_not_durable(found: tuple[str] | None, is_durable: bool) -> None:
+def test_a_commit_that_reaches_no_disk_is_refused(
+    found: tuple[str] | None, is_durable: bool
+) -> None:
     """A `synchronous_commit` that does not reach a standby's disk is refused."""
     if is_durable:
         check_durable(found)

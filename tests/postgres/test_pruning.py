@@ -86,9 +86,7 @@ async def pruned(ledger: BaseLedger, clock: Clock) -> Pruned:
     return await ledger.prune(older_than=AGE)
 
 
-async def test_what_was_sent_is_not_sent_again_once_it_is_pruned(
-    ledger: BaseLedger, clock: Clock
-) -> None:
+async def test_a_pruned_key_is_not_sent_again(ledger: BaseLedger, clock: Clock) -> None:
     """A pruned key still returns its outcome, and other content is still a conflict."""
     await sent(ledger, "k", accepted())
     await ledger.record(notice(DELIVERED))
@@ -146,7 +144,9 @@ async def test_a_ledger_counts_what_it_counted_before(ledger: BaseLedger, clock:
     assert [each async for each in ledger.unplaced()] == []
 
 
-async def test_what_is_in_doubt_or_under_way_is_kept(ledger: BaseLedger, clock: Clock) -> None:
+async def test_messages_in_doubt_or_under_way_are_not_pruned(
+    ledger: BaseLedger, clock: Clock
+) -> None:
     """Messages in doubt, under way or too young are not pruned."""
     await sent(ledger, "doubt", DOUBT)
     await ledger.begin(intent("under way"))
@@ -171,7 +171,7 @@ async def test_pruning_again_changes_nothing(ledger: BaseLedger, clock: Clock) -
     assert await ledger.begin(intent()) == Submission(state=S.ACCEPTED)
 
 
-async def test_what_was_not_sent_may_be_sent_under_its_key(
+async def test_a_pruned_unsent_message_may_be_sent_under_its_key(
     ledger: BaseLedger, clock: Clock
 ) -> None:
     """A pruned message that was not sent may be sent under its key."""
@@ -277,7 +277,7 @@ async def test_doubts_of_the_time_that_is_forgotten_are_settled_no_more(
     assert [(each.to, each.state) for each in begun.rows] == [(TO, "in_doubt")]
 
 
-async def test_what_may_be_pruned_is_counted_before(ledger: BaseLedger, clock: Clock) -> None:
+async def test_prunable_messages_are_counted_before(ledger: BaseLedger, clock: Clock) -> None:
     """What can be pruned is counted without being changed."""
     await sent(ledger, "k", accepted())
     await sent(ledger, "doubt", DOUBT)
@@ -365,7 +365,7 @@ async def test_no_doubt_is_kept_open_for_what_was_never_there(
     assert await ledger.run(ForgottenUntil()) == NOON + NEAR
 
 
-async def test_what_two_prune_at_once_is_noted(ledger: BaseLedger, clock: Clock) -> None:
+async def test_two_concurrent_prunings_are_recorded(ledger: BaseLedger, clock: Clock) -> None:
     """Two concurrent prunings record the time of both."""
     await ledger.begin(intent())
     clock.now = NOON + LATER

@@ -158,7 +158,7 @@ def test_who_records_a_receipt_while_its_message_is_pruned_drops_it(
     assert sorted(names) == [("N",), (pruned_name("T"),)]
 
 
-def test_who_writes_without_knowing_is_waited_for(dsn: str, connection: Connection) -> None:
+def test_pruning_waits_for_earlier_transactions(dsn: str, connection: Connection) -> None:
     """Pruning waits for transactions that began before it."""
     slept = []
     with begun(dsn) as busy:
@@ -178,7 +178,7 @@ def test_who_writes_without_knowing_is_waited_for(dsn: str, connection: Connecti
     assert connection.execute("SELECT count(*) FROM skycore.messages").fetchone() == (0,)
 
 
-def test_what_the_database_breaks_off_is_said(dsn: str) -> None:
+def test_a_statement_that_the_server_cancels_is_reported(dsn: str) -> None:
     """A statement that the server cancels is a LedgerError that names the database."""
     with (
         pytest.raises(LedgerError, match=r"PostgreSQL database .* canceling statement"),
@@ -289,7 +289,7 @@ def test_what_was_never_sent_goes_with_a_cancelled_campaign(
     assert ("a" in rows(connection)) is (state == "running")
 
 
-def test_who_may_not_vacuum_is_told(
+def test_a_role_that_may_not_vacuum_gets_a_warning(
     dsn: str, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A role that may not VACUUM prunes with a warning."""

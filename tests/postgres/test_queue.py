@@ -215,7 +215,7 @@ async def test_another_error_of_the_queue_is_not_passed_over(
 
 
 @pytest.mark.anyio
-async def test_what_a_dead_worker_had_is_cleared_away(
+async def test_the_job_of_a_dead_worker_is_removed(
     queued: Database, connection: Connection
 ) -> None:
     """A dead worker's job is removed; a worker that was only late goes on."""

@@ -89,7 +89,7 @@ def looked_at(dsn: str, tmp_path: Path) -> None:
     assert page.read_text("utf-8").startswith("<!doctype html>")
 
 
-def test_who_may_only_read_can_look(
+def test_a_read_only_role_can_run_status_and_report(
     reader: str, connection: psycopg.Connection[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     """`status` and `report` work for a read-only role, and write nothing."""

@@ -140,7 +140,7 @@ async def test_two_permissions_send_one_doubt_once(connection: Connection, dsn: 
     assert [each.state for each in progress(connection)] == ["done", "done"]
 
 
-async def test_who_cancels_waits_for_no_message(connection: Connection, dsn: str) -> None:
+async def test_cancelling_waits_for_no_lock_on_messages(connection: Connection, dsn: str) -> None:
     """Cancelling waits for no lock on messages."""
     await in_doubt(connection, dsn, count=3)
     permitted(connection)
@@ -190,7 +190,9 @@ async def test_a_permission_given_while_workers_run_sends_nothing_twice(
     assert only(connection).states == {"accepted": 60}
 
 
-async def test_what_a_postback_settles_is_not_sent_again(connection: Connection, dsn: str) -> None:
+async def test_a_doubt_settled_by_a_postback_is_not_resent(
+    connection: Connection, dsn: str
+) -> None:
     """A permitted doubt that a postback settles is not resent."""
     await in_doubt(connection, dsn, count=3)
     permitted(connection)

@@ -27,7 +27,7 @@ def test_whose_hours_are_not_now_waits() -> None:
         waiting.check(LOS_ANGELES)
 
 
-def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
+def test_waiting_messages_are_checked_when_the_first_may_begin() -> None:
     """At night all messages wait until the first of them may begin."""
     night = MORNING - timedelta(hours=5)
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: night)
@@ -35,7 +35,7 @@ def test_who_waits_is_looked_at_when_the_first_may_begin() -> None:
     assert waiting.seconds() == 5 * 3600
 
 
-def test_what_has_no_hours_is_looked_at_now_and_then() -> None:
+def test_a_message_without_zone_is_checked_hourly() -> None:
     """A message without time zone waits without end, and is checked hourly."""
     waiting = WaitingMessages(SendingHours.read("09:00-20:00"), lambda: MORNING)
     assert list(waiting.ready(iter([NOWHERE]))) == []

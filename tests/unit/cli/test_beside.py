@@ -28,7 +28,7 @@ class Stopped(io.StringIO):
         return super().write(text)
 
 
-def test_who_tells_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announcements_wait_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Announcements do not wait for a stopped terminal, and all appear in order later."""
     monkeypatch.setattr(sys, "stderr", stopped := Stopped())
     with Beside(announce) as lines:
@@ -40,7 +40,7 @@ def test_who_tells_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stopped.was_let_go
 
 
-def test_who_logs_waits_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_records_wait_for_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Log records do not wait for a stopped terminal, and are written before the end."""
     monkeypatch.setattr(sys, "stderr", stopped := Stopped())
     log = logging.Logger("own")

@@ -58,7 +58,7 @@ def test_it_is_masked_as_by_the_pattern(number: str, around: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["", "4888"])
-def test_what_would_be_all_visible_is_not_looked_for(number: str) -> None:
+def test_a_number_of_four_digits_is_not_masked(number: str) -> None:
     """A number of four digits or fewer is not masked."""
     assert mask_in("60856 4888", number) == "60856 4888"
 

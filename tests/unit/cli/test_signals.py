@@ -79,7 +79,7 @@ def test_a_terminal_that_is_closed_ends_it_once(backend: str, *, is_ignored: boo
     assert seen == ([] if is_ignored else ["first"])
 
 
-def test_what_is_raised_meanwhile_is_raised_as_it_is() -> None:
+def test_an_exception_within_heard_is_raised_unchanged() -> None:
     """An exception within `heard` is raised unchanged, in no group."""
 
     async def run() -> None:
@@ -91,7 +91,7 @@ def test_what_is_raised_meanwhile_is_raised_as_it_is() -> None:
     assert isinstance(raised.value.__cause__, KeyError)
 
 
-def test_what_only_tells_of_a_run_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unprintable_announcement_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """An announcement that cannot be printed does not end the run."""
 
     def refused(*_: object, **__: object) -> NoReturn:

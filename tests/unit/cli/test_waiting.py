@@ -105,7 +105,7 @@ async def test_a_time_is_waited_for_by_the_clock(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.anyio
-async def test_what_is_beside_ends_with_it() -> None:
+async def test_a_task_beside_a_block_ends_with_the_block() -> None:
     """A task beside a block ends with the block."""
     ran = anyio.Event()
 

@@ -48,7 +48,7 @@ def test_the_exit_code_is_for_the_worst(
     assert end.exit_code is code
 
 
-def test_what_was_done_is_printed_where_the_database_refused_it(
+def test_counts_are_printed_where_the_database_failed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker that ends with an error still prints its counts and doubts."""

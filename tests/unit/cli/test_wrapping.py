@@ -34,7 +34,7 @@ def test_a_line_is_filled() -> None:
     assert wrapped("an odd ` one two", 8) == "an odd `\none two"
 
 
-def test_what_stands_beside_a_name_goes_on_below_itself() -> None:
+def test_a_wrapped_value_goes_on_below_itself() -> None:
     """A wrapped value continues below itself, or below its name if space is short."""
     line = "first text    'Hi Ann, here is what you have asked for, and more'"
     assert wrapped(line, 50) == (

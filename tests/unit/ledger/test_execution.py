@@ -184,7 +184,7 @@ def test_ended_together_is_ended_one_by_one(
 
 @pytest.mark.slow
 @given(begun=st.sets(KEYS, min_size=1), early=st.sets(KEYS))
-def test_who_waits_is_told_of_all_that_ended_together(begun: set[str], early: set[str]) -> None:
+def test_all_keys_that_ended_in_a_group_are_reported(begun: set[str], early: set[str]) -> None:
     """Each key that ended in a group is reported as touched, even if its receipt came first."""
     before = [*(begin(intent(key)) for key in begun), *(came(key, OTHER) for key in early)]
     group = [finish(key, accepted(key)) for key in begun]
@@ -208,7 +208,7 @@ def test_a_group_of_any_size_is_run() -> None:
     assert column(done, "tracking_id") == {key: f"T-{key}" for key in keys}
 
 
-def test_what_is_under_way_is_not_begun_again_whatever_was_written_last() -> None:
+def test_a_key_under_way_is_not_begun_again() -> None:
     """A key under way is not begun again, whatever was written before."""
     done = ran([[begin(intent("a"))], [begin(intent("b"))], [came("T")], [begin(intent("b"))]])
     assert done.answers[-1] == [(None, "UnderWay()")]
@@ -306,7 +306,7 @@ def test_a_command_of_no_kind_is_an_error_of_the_program() -> None:
         (statements.UNDER_WAY, (), {"candidates"}),
     ],
 )
-def test_what_settles_a_doubt_is_found_by_an_index(
+def test_statements_that_settle_doubts_use_indexes(
     statement: str, values: tuple[str, ...], indexes: set[str]
 ) -> None:
     """The statements that settle doubts use indexes, and scan no table."""
@@ -326,7 +326,7 @@ def test_what_settles_a_doubt_is_found_by_an_index(
         (statements.SUBMIT_ACCEPTED, 2),
     ],
 )
-def test_what_an_outcome_is_about_is_found_by_an_index(statement: str, width: int) -> None:
+def test_statements_that_record_an_outcome_use_indexes(statement: str, width: int) -> None:
     """The statements that record an outcome use indexes, and scan no table."""
     values = statement.count("?") + width
     statement = statement.format(f"({', '.join('?' * width)})")

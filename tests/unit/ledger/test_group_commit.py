@@ -75,7 +75,7 @@ async def _state(ledger: SQLiteLedger) -> MessageState | None:
     return None if delivery is None else delivery.state
 
 
-async def test_what_was_begun_for_a_caller_who_left_is_taken_back(
+async def test_a_message_of_a_caller_cancelled_in_the_commit_is_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message begun for a caller who was cancelled during the commit is undone."""
@@ -113,7 +113,7 @@ def _leave_when_notified(ledger: SQLiteLedger, task: asyncio.Future[Any]) -> Non
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_what_was_begun_for_a_caller_who_leaves_when_told_is_taken_back(
+async def test_a_message_of_a_caller_cancelled_after_the_commit_is_undone(
     tmp_path: Path,
 ) -> None:
     """A message is undone if `Task.cancel()` comes just after its commit."""
@@ -125,7 +125,7 @@ async def test_what_was_begun_for_a_caller_who_leaves_when_told_is_taken_back(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_what_cannot_be_taken_back_any_more_is_in_doubt(tmp_path: Path) -> None:
+async def test_a_message_that_cannot_be_undone_is_in_doubt(tmp_path: Path) -> None:
     """A message of a cancelled caller is in doubt if the ledger closes before the undo."""
     path = tmp_path / "ledger.db"
     async with SQLiteLedger(path) as ledger:

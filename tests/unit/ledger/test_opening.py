@@ -302,7 +302,7 @@ async def test_the_wait_for_another_process_ends(path: Path) -> None:
         assert sum(slept) == pytest.approx(max(timeout, 0.25), abs=0.06)
 
 
-async def test_who_waits_for_another_process_may_be_cancelled(path: Path) -> None:
+async def test_a_wait_for_another_process_can_be_cancelled(path: Path) -> None:
     """A cancelled wait for another process leaves nothing behind."""
     is_waiting = anyio.Event()
 

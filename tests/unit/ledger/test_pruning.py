@@ -53,7 +53,7 @@ PERSONAL = {
 }
 
 
-def test_what_is_personal_goes_and_the_rest_stays() -> None:
+def test_pruning_removes_exactly_the_personal_fields() -> None:
     """Pruning changes exactly the personal fields; each field of a message is in one group."""
     after = pruned(RECORD, before=NOON + 1)
     assert after is not None

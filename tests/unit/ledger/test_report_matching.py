@@ -398,7 +398,7 @@ def _kind(decision: object) -> object:
     return Taken if isinstance(decision, Taken) else decision
 
 
-def test_what_is_too_much_is_not_told_apart() -> None:
+def test_a_number_with_too_many_attempts_stays_open() -> None:
     """A number with more than a thousand attempts stays open as crowded."""
     doubts = [attempt(n) for n in range(1, 1002)]
     found = match(doubts, [row(str(n)) for n in range(1000)])
@@ -485,7 +485,7 @@ NOT_HAD: dict[str, tuple[OpenReason, dict[str, bool], OpenReason]] = {
 
 
 @pytest.mark.parametrize("case", NOT_HAD)
-def test_what_is_in_the_way_of_a_report_is_told(case: str) -> None:
+def test_the_reason_of_a_missing_report_says_what_to_wait_for(case: str) -> None:
     """The reason says what to wait for: the time, the rate of requests, or a whole report."""
     reason, given, told = NOT_HAD[case]
     so = {"is_over": True, "has_problem": False, "is_refused": False, **given}
@@ -541,7 +541,7 @@ def test_a_message_is_what_its_attempts_are() -> None:
     assert isinstance(trusted, DoubtDecision)
 
 
-def test_what_may_still_be_sent_is_left_alone() -> None:
+def test_a_message_that_may_still_be_sent_is_left_open() -> None:
     """A message with an attempt that may still be sent is left open."""
     doubt = MessageInDoubt(record=RECORD, last=1, earlier={}, reason=OpenReason.UNDER_WAY)
     assert told_of(doubt, {1: Taken("A")}) is OpenReason.UNDER_WAY

@@ -158,7 +158,7 @@ def test_what_an_earlier_version_took_for_the_message_s_refusal_is_begun_again(c
     assert look_up(doubted, INTENT, resend_in_doubt=False) is not None
 
 
-def test_what_was_mended_is_begun_as_it_is_now() -> None:
+def test_a_rejected_message_begins_again_with_its_new_content() -> None:
     """A rejected message begins again with its new content and nothing of the refusal."""
     before = attrs.evolve(
         record(MessageState.REJECTED, b"two", code="E712", info="none", ended_at=NOON),
@@ -187,7 +187,7 @@ def begun(
 
 
 @pytest.mark.parametrize("state", [MessageState.NOT_SENT, MessageState.IN_DOUBT])
-def test_what_is_begun_again_has_nothing_of_the_attempt_before(state: MessageState) -> None:
+def test_a_new_attempt_keeps_nothing_of_the_last_one(state: MessageState) -> None:
     """A message begun again keeps nothing of its last attempt, but that it was in doubt."""
     before = record(
         state, ended_at=NOON + 1, code="E503", info="busy", http_status=200, session=1, attempt=1
@@ -219,7 +219,7 @@ def test_permission_to_send_a_doubt_again_holds_for_one_attempt() -> None:
     assert begun(record(MessageState.NOT_SENT, doubted=True)) == after
 
 
-def test_what_may_not_be_begun_says_why() -> None:
+def test_a_begin_that_is_refused_says_why() -> None:
     """A key under way raises UnderWay, and an opted-out number raises RecipientOptedOut."""
     sending = record(MessageState.SENDING)
     with pytest.raises(UnderWay):
@@ -257,7 +257,7 @@ def test_only_what_is_under_way_is_finished(state: MessageState) -> None:
 
 
 @pytest.mark.parametrize("state", [MessageState.SENDING, MessageState.IN_DOUBT])
-def test_who_was_taken_for_dead_still_has_its_outcome(state: MessageState) -> None:
+def test_a_late_outcome_of_an_expired_session_is_recorded(state: MessageState) -> None:
     """A late outcome is recorded if its attempt number is that of the row."""
     known = record(state, session=2, attempt=7)
     own, other = Attempt(session=2, number=7), Attempt(session=3, number=7)
@@ -313,7 +313,7 @@ def test_a_doubt_says_whether_its_last_attempt_is_part_of_it(state: MessageState
 
 
 @pytest.mark.parametrize("state", [MessageState.ACCEPTED, MessageState.NOT_SENT])
-def test_a_late_outcome_stands_in_place_of_what_a_report_told(state: MessageState) -> None:
+def test_a_late_outcome_replaces_that_of_a_report(state: MessageState) -> None:
     """A late outcome replaces what a report said, unless it is doubt."""
     own = Attempt(session=2, number=7)
     told = record(state, settled_by="report", history_id="12", session=2, attempt=7)
@@ -427,7 +427,7 @@ def test_a_sent_delivered_or_failed_message_comes_back_as_accepted(state: Messag
     assert again == Accepted(message=MESSAGE, to=TO, tracking_id="SMS_1", raw={})
 
 
-def test_what_the_end_of_the_program_left_is_in_doubt() -> None:
+def test_a_message_left_by_the_end_of_the_program_is_in_doubt() -> None:
     """A doubt without a recorded reason comes back as OutcomeUnknown of an ended program."""
     again = outcome_of(MESSAGE, TO, Submission(state=MessageState.IN_DOUBT))
     assert isinstance(again, Failed)

@@ -149,7 +149,7 @@ def test_a_state_is_told_by_all_the_notifications_in_any_order(case: str) -> Non
     ),
     st.randoms(use_true_random=False),
 )
-def test_no_order_and_no_repetition_changes_what_is_told(
+def test_order_and_repetition_of_notifications_change_no_state(
     events: list[StoredNotification], chance: Any
 ) -> None:
     """A message's state depends on the set of notifications, not on order or repetition."""

@@ -57,7 +57,7 @@ def test_a_digest_is_known_again_whichever_python_took_it(text: str, shown: str)
         "\u4f60\u597d",
     ],
 )
-def test_what_this_python_shows_is_known(text: str) -> None:
+def test_a_digest_made_by_this_python_is_known(text: str) -> None:
     """A digest made by this Python is known, also with escaped characters."""
     assert is_digest_of(digest(repr(fields(text))), fields(text))
     assert is_digest_of(digest(repr(fields(text + STOP))), fields(text + STOP))

@@ -107,7 +107,7 @@ def test_a_burst_must_let_something_start() -> None:
         (20, 1.5, "burst: a whole number is needed, not float"),
     ],
 )
-def test_what_is_no_number_is_refused_at_once(rate: Any, burst: Any, text: str) -> None:
+def test_a_rate_of_a_wrong_type_is_refused(rate: Any, burst: Any, text: str) -> None:
     """A rate or burst of a wrong type is refused by name."""
     with pytest.raises(ConfigurationError, match=text):
         RateLimiter(rate, burst)
@@ -437,7 +437,7 @@ async def test_first_come_first_served_and_start_now_never_overtakes() -> None:
 
 
 @pytest.mark.anyio
-async def test_who_waits_in_another_event_loop_is_not_waited_for(anyio_backend: str) -> None:
+async def test_each_event_loop_has_its_own_waiters(anyio_backend: str) -> None:
     """Each event loop has its own queue of waiters."""
     time = Time()
     limiter = limited(time, 10)
@@ -528,7 +528,7 @@ async def test_a_cancelled_waiter_costs_the_others_nothing(
 
 
 @pytest.mark.anyio
-async def test_who_went_away_leaves_nothing_to_catch_up() -> None:
+async def test_waiters_that_left_leave_nothing_to_catch_up() -> None:
     """The schedule is not made up for after the last waiter has left."""
     time = Time()
     limiter = limited(time, 500)

@@ -91,7 +91,7 @@ def test_more_are_asked_for_shortly_before_the_last_is_due() -> None:
     assert Permits().pause(0.0, is_asking=True) is None
 
 
-def test_what_an_answer_takes_is_learnt_and_slowly_forgotten() -> None:
+def test_the_delay_of_requests_follows_the_time_of_answers() -> None:
     """The delay of requests follows how long answers took."""
     permits = Permits()
     delays = []

@@ -86,7 +86,7 @@ async def send(
 
 
 @pytest.mark.parametrize("failure", [NotSent("no connection"), refused("E106"), refused("E113")])
-async def test_what_is_proven_not_sent_is_tried_again(failure: Answer) -> None:
+async def test_a_message_not_sent_is_tried_again(failure: Answer) -> None:
     """A message that was not sent, or was throttled, is tried again until it is accepted."""
     transport = StubTransport(answers(failure, failure, accepted(MESSAGE.to)))
     assert isinstance(await send(transport), Accepted)
@@ -174,7 +174,7 @@ async def test_a_message_that_may_start_in_the_last_moment_is_not_sent() -> None
     assert not transport.sent
 
 
-async def test_what_cannot_start_in_time_is_not_sent() -> None:
+async def test_a_message_that_cannot_start_in_time_is_not_sent() -> None:
     """A message that the rate does not let start within the timeout is NotSent."""
     transport = StubTransport()
     client = SkycoreClient(

@@ -339,7 +339,7 @@ def disagreements(seed: int, count: int) -> tuple[list[bytes], int]:
 
 
 @pytest.mark.slow
-def test_what_is_read_is_what_h11_reads() -> None:
+def test_random_answers_are_read_as_h11_reads_them() -> None:
     """Thousands of random answers are read as h11 reads them."""
     found, usual = disagreements(seed=1, count=3000)
     assert not found

@@ -104,7 +104,9 @@ SAID: dict[str, tuple[Callable[[], Exception], str]] = {
 
 
 @pytest.mark.parametrize(("make", "said"), SAID.values(), ids=SAID)
-def test_what_is_said_of_an_exception(make: Callable[[], Exception], said: str) -> None:
+def test_an_error_names_the_class_of_its_exception(
+    make: Callable[[], Exception], said: str
+) -> None:
     """An error names the exception's class and known words, and nothing of its own text."""
     for not_sent, kind in ((True, NotSent), (False, OutcomeUnknown)):
         error = failed(make(), not_sent=not_sent)

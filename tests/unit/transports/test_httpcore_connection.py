@@ -51,7 +51,7 @@ POST = b"POST / HTTP/1.1\r\n\r\n"
 
 
 @pytest.mark.parametrize("first", [b"CONNECT host:443 HTTP/1.1\r\n\r\n", b"\x05\x01\x00", b"\x01"])
-def test_what_goes_to_a_proxy_before_is_not_the_request(first: bytes) -> None:
+def test_a_handshake_with_a_proxy_is_not_the_request(first: bytes) -> None:
     """A CONNECT and SOCKS handshakes do not count as the request."""
     traffic = Traffic()
     traffic.leaves(first)
@@ -68,7 +68,7 @@ def test_whatever_else_leaves_is_the_request(data: bytes) -> None:
     assert traffic.request_left
 
 
-def test_what_came_before_the_request_is_no_part_of_the_answer() -> None:
+def test_an_answer_of_a_proxy_is_no_part_of_the_answer() -> None:
     """A proxy's answer before the request does not count as part of the answer."""
     traffic = Traffic()
     traffic.came += b"HTTP/1.1 200 Connection established\r\n\r\n"

@@ -111,20 +111,20 @@ def progress_after(events: Events) -> ExchangeProgress:
 
 
 @pytest.mark.parametrize("case", NOT_SENT)
-def test_what_comes_before_the_request_proves_that_it_was_not_sent(case: str) -> None:
+def test_a_failure_before_the_request_proves_that_nothing_was_sent(case: str) -> None:
     """A failure in connecting, TLS or a proxy's handshake proves that nothing was sent."""
     assert progress_after(NOT_SENT[case]).proves_not_sent(OSError())
 
 
 @pytest.mark.parametrize("case", MAYBE_SENT)
-def test_what_is_not_known_proves_nothing(case: str) -> None:
+def test_an_unknown_trace_event_proves_nothing(case: str) -> None:
     """Unknown trace events prove nothing, so that the message is in doubt."""
     progress = progress_after(MAYBE_SENT[case])
     assert not progress.proves_not_sent(httpx.ConnectError("refused"))
     assert not progress.proves_not_sent(httpx.InvalidURL("of a Location"))
 
 
-def test_what_was_not_given_to_the_client_was_not_sent() -> None:
+def test_a_request_that_could_not_be_built_was_not_sent() -> None:
     """A request that could not be built was not sent."""
     assert ExchangeProgress(httpx.PoolTimeout).proves_not_sent(httpx.InvalidURL("URL too long"))
 

@@ -33,7 +33,7 @@ MASKED = {
 
 
 @pytest.mark.parametrize(("text", "shown"), MASKED.items(), ids=range(len(MASKED)))
-def test_what_is_left_of_a_text(text: str, shown: str) -> None:
+def test_a_key_and_its_surroundings_are_masked_in_a_text(text: str, shown: str) -> None:
     """The key, and what stands beside it in a URL or body, is masked; the rest stays."""
     assert without_secrets(text) == shown
 

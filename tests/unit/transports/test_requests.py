@@ -72,7 +72,7 @@ def test_a_tunnel_is_asked_for(host: str, target: bytes) -> None:
     )
 
 
-def test_what_is_made_of_a_query_is_not_kept() -> None:
+def test_a_url_with_the_key_is_not_cached() -> None:
     """A URL with the API key is kept in no cache."""
     kept = requests._write.cache_info().currsize
     write_head(GET)
@@ -91,7 +91,7 @@ def test_what_is_made_of_a_query_is_not_kept() -> None:
     ],
     ids=["scheme", "host", "port", "length", "header", "method"],
 )
-def test_what_cannot_be_sent_is_an_error(request_: Request) -> None:
+def test_an_impossible_url_is_an_error(request_: Request) -> None:
     """A URL without host, of another scheme, or with a line break is an error."""
     with pytest.raises((httpx.InvalidURL, httpx.UnsupportedProtocol, h11.LocalProtocolError)):
         write_head(request_)

@@ -42,7 +42,7 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], Path]]] = {
 
 
 @pytest.mark.parametrize("wrong", UNREADABLE)
-def test_what_cannot_be_loaded_is_named(
+def test_an_unloadable_certificate_file_is_named(
     wrong: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A certificate file that cannot be loaded is a ConfigurationError with its name."""
@@ -56,7 +56,7 @@ def test_what_cannot_be_loaded_is_named(
     assert caught.value.__context__ is None
 
 
-def test_what_was_asked_for_is_used() -> None:
+def test_a_given_tls_context_is_used() -> None:
     """A caller's TLS context is used as it is, and `verify=False` checks no certificate."""
     context = client_context()
     assert ssl_context(context) is context
@@ -64,7 +64,7 @@ def test_what_was_asked_for_is_used() -> None:
 
 
 @pytest.mark.parametrize("verify", [None, 1])
-def test_what_says_nothing_of_certificates_is_refused(verify: Any) -> None:
+def test_a_verify_of_another_type_is_refused(verify: Any) -> None:
     """A `verify` that is neither bool nor TLS context is refused."""
     with pytest.raises(ConfigurationError, match="verify: True, False or an"):
         ssl_context(verify)

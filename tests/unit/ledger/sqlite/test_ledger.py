@@ -168,7 +168,7 @@ def child(path: Path, then: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-async def test_what_was_acknowledged_outlasts_the_process(path: Path) -> None:
+async def test_an_acknowledged_record_outlasts_the_process(path: Path) -> None:
     """What was recorded outlasts a killed process, and a message under way is then in doubt."""
     with child(path, "os._exit(9)") as process:
         assert process.wait() == 9
@@ -200,7 +200,7 @@ async def test_a_second_ledger_in_one_process_is_refused(path: Path, name: str) 
         assert (await second.summary()).states == {S.IN_DOUBT: 1}
 
 
-async def test_what_was_under_way_is_in_doubt_on_opening_and_may_be_settled(path: Path) -> None:
+async def test_a_message_under_way_is_in_doubt_on_opening(path: Path) -> None:
     """A message under way is in doubt on opening, or settled by a notification recorded before."""
     async with SQLiteLedger(path, clock=Clock()) as ledger:
         await ledger.begin(intent("a"))
@@ -642,7 +642,7 @@ async def test_a_ledger_of_the_first_version_keeps_all_that_it_knew(path: Path) 
         assert not await ledger.is_opted_out("15550000021")
 
 
-async def test_what_the_first_version_wrote_is_sent_no_second_time(path: Path) -> None:
+async def test_a_key_of_a_version_1_file_is_not_sent_again(path: Path) -> None:
     """A key of a version 1 file returns its outcome, or conflicts if the content differs."""
     make_first(path)
     numbers = {"accepted": 1, "odd answer": 2, "rejected": 6, "in doubt": 8}
@@ -698,7 +698,7 @@ async def test_two_spellings_of_a_tracking_id_become_one_submission(path: Path) 
         await two_spellings.assert_are_one(ledger)
 
 
-async def test_what_the_first_version_left_goes_on(path: Path) -> None:
+async def test_doubts_of_a_version_1_file_can_be_settled(path: Path) -> None:
     """Doubts of a version 1 file settle, and late receipts find their messages."""
     make_first(path)
     async with SQLiteLedger(path, clock=Clock()) as ledger:

@@ -52,7 +52,7 @@ async def test_a_ledger_never_holds_more_than_its_capacity(capacity: int) -> Non
         assert await keys(ledger) == [f"k{n}" for n in range(3 * capacity - held, 3 * capacity)]
 
 
-async def test_what_is_under_way_or_in_doubt_is_never_forgotten() -> None:
+async def test_messages_under_way_or_in_doubt_are_never_forgotten() -> None:
     """Messages under way or in doubt are never forgotten; messages with an outcome are."""
     async with MemoryLedger(capacity=10, clock=Clock()) as ledger:
         await send(ledger, "under way", None)
@@ -235,7 +235,7 @@ async def begun_together(ledger: MemoryLedger, count: int) -> list[str]:
     return begun
 
 
-async def test_what_comes_together_is_run_together() -> None:
+async def test_concurrent_commands_share_a_transaction() -> None:
     """Concurrent commands run in one transaction."""
     statements: list[str] = []
     async with MemoryLedger(clock=Clock()) as ledger:
@@ -253,7 +253,7 @@ async def test_where_there_is_no_room_for_all_that_came_together_there_is_for_so
         assert sorted(await keys(ledger)) == sorted(begun)
 
 
-async def test_who_is_cancelled_before_it_was_begun_leaves_nothing() -> None:
+async def test_a_caller_cancelled_before_the_begin_leaves_no_row() -> None:
     """A caller cancelled before the message was begun leaves no row."""
     async with MemoryLedger(clock=Clock()) as ledger:
         with anyio.CancelScope() as caller:
@@ -263,7 +263,7 @@ async def test_who_is_cancelled_before_it_was_begun_leaves_nothing() -> None:
         assert await ledger.begin(intent("a")) is None
 
 
-async def test_what_was_begun_for_who_is_cancelled_is_taken_back() -> None:
+async def test_a_message_of_a_cancelled_caller_is_taken_back() -> None:
     """A message begun for a caller who was then cancelled becomes not sent."""
     async with MemoryLedger(clock=Clock()) as ledger:
         scopes = {key: anyio.CancelScope() for key in "ab"}
@@ -304,7 +304,7 @@ async def test_a_question_of_who_is_cancelled_takes_nothing_back() -> None:
         assert await keys(ledger, S.SENDING) == ["a"]
 
 
-async def test_what_was_broken_off_is_an_error_of_all_who_came_together(
+async def test_a_broken_off_group_raises_for_all_its_callers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A group that is broken off raises for all its callers, and the ledger goes on."""

@@ -207,7 +207,7 @@ class TestSharing:
                 assert await ledger.is_opted_out(number)
 
     @pytest.mark.slow
-    async def test_what_the_ledger_has_goes_onto_the_list(
+    async def test_earlier_opt_outs_of_a_ledger_go_onto_the_list(
         self, ledger: BaseLedger, shared: OptOutList
     ) -> None:
         """A ledger's earlier opt-outs are added to the list, even more than one page."""
@@ -324,7 +324,7 @@ class TestSharing:
         [LookupError("mine"), SystemExit(3), KeyboardInterrupt(), ExceptionGroup("", [OSError()])],
         ids=repr,
     )
-    async def test_what_the_caller_raises_is_raised_as_it_is(
+    async def test_an_exception_of_the_caller_is_raised_unchanged(
         self, ledger: BaseLedger, shared: OptOutList, raised: BaseException
     ) -> None:
         """The caller's exception is raised unchanged, and opt-outs still go onto the list."""

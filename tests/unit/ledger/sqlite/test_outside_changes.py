@@ -255,7 +255,7 @@ async def test_a_restored_backup_is_noticed_without_a_begin_before(path: Path) -
             await ledger.begin(intent("b"))
 
 
-async def test_what_was_sent_the_second_time_is_not_begun_again(path: Path) -> None:
+async def test_a_backup_without_a_second_attempt_is_noticed(path: Path) -> None:
     """A restored backup is noticed if only a key's second attempt is missing in it."""
     async with SQLiteLedger(path) as ledger:
         await ledger.begin(intent("a"))
@@ -372,7 +372,7 @@ async def test_a_read_error_after_a_begin_is_raised_and_the_begin_can_be_repeate
         assert await ledger.begin(intent("a")) is None
 
 
-async def test_what_cannot_be_read_beside_the_writer_is_read_by_it(
+async def test_a_failed_read_is_repeated_on_the_writing_connection(
     path: Path, failing: set[str]
 ) -> None:
     """A query that the reading connection cannot answer is answered by the writing one."""

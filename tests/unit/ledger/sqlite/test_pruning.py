@@ -163,7 +163,7 @@ async def test_a_ledger_is_whole_whenever_who_prunes_it_is_killed(
 
 
 @pytest.mark.slow
-async def test_who_has_it_open_is_named(tmp_path: Path) -> None:
+async def test_pruning_a_ledger_in_use_is_refused(tmp_path: Path) -> None:
     """Pruning a ledger that another process has open is refused."""
     with owner(tmp_path / "promo.db"), pytest.raises(LedgerInUse, match="has it open"):
         await SQLiteLedger(tmp_path / "promo.db").open()
@@ -256,7 +256,7 @@ async def test_a_file_that_cannot_be_written_anew_is_pruned_all_the_same(tmp_pat
         assert traces(tmp_path) == {}
 
 
-async def test_who_looks_at_a_file_sees_what_is_pruned(tmp_path: Path) -> None:
+async def test_a_view_sees_pruned_messages(tmp_path: Path) -> None:
     """A view of the ledger sees a pruned message, and cannot prune itself."""
     path = tmp_path / "promo.db"
     async with SQLiteLedger(path, clock=later()) as ledger:

@@ -287,7 +287,7 @@ def make(path: Path, kind: int | None, version: int) -> None:
         (None, 0, "is no ledger, or is damaged"),
     ],
 )
-async def test_what_it_cannot_read_is_said(
+async def test_a_file_that_a_view_cannot_read_is_named(
     path: Path, kind: int | None, version: int, said: str
 ) -> None:
     """A view names a newer ledger, an older one, another database and a text file."""

@@ -177,7 +177,7 @@ async def test_the_log_begins_anew_between_two_questions(
         assert log_of(path).stat().st_size < grown + 2 * short
 
 
-async def test_who_begins_the_log_anew_waits_a_moment(
+async def test_resetting_the_log_waits_a_moment_for_a_query(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resetting the log waits a moment for a query, but not for a long one."""
@@ -288,7 +288,7 @@ async def test_where_it_cannot_read_who_writes_does(
         assert [each.key async for each in ledger.deliveries()] == ["a"]
 
 
-def test_what_takes_long_gives_way_to_others() -> None:
+def test_a_long_query_releases_the_lock_of_python() -> None:
     """A long query releases Python's lock every few messages."""
     with store_of([delivered_row(key=str(number)) for number in range(100)]) as store:
         pauses: list[None] = []
@@ -298,7 +298,7 @@ def test_what_takes_long_gives_way_to_others() -> None:
     assert len(pauses) == 7
 
 
-def test_what_is_in_doubt_is_found_without_the_others() -> None:
+def test_doubts_are_found_without_reading_all_messages() -> None:
     """Doubts are found by their index if they are few, and in parts if they are many."""
     with store_of([delivered_row(key=str(number)) for number in range(10)]) as store:
         assert "INDEXED BY candidates" in store._where(S.IN_DOUBT, 0)[0]

@@ -106,7 +106,7 @@ def test_a_shared_file_is_private_from_its_first_byte(path: Path, kind: FileKind
         ),
     ],
 )
-def test_what_is_of_another_kind_is_left_as_it_is(
+def test_a_database_of_another_kind_is_not_changed(
     path: Path, kind: FileKind, statement: str, said: str
 ) -> None:
     """A database of another kind or of a newer version is refused and not changed."""

@@ -28,7 +28,7 @@ def test_the_number_of_a_submission_is_noted_once_one_is_told() -> None:
         assert noted == [None, "15551234567", "15551234567"]
 
 
-def test_what_is_usual_is_written_without_being_read() -> None:
+def test_an_accepted_outcome_is_written_without_a_select() -> None:
     """An accepted outcome is written without a SELECT on `messages`."""
     said: list[str] = []
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
