@@ -229,6 +229,16 @@ FOUND = {
             Send(at=3.0, message=Message(3, 103)),
         ),
     ),
+    "a backup put back into an open ledger forgot a STOP, and the number was sent to": Plan(
+        chance=0,
+        settings=Settings(),
+        events=(
+            Backup(at=1.0),
+            OptOut(at=1.5, number=107, is_out=True, by_text=True),
+            PutBack(at=2.0, way=Way.RESTORED, noticed=3.0),
+            Send(at=3.0, message=Message(7, 107)),
+        ),
+    ),
     "what a log was written over with was ruined by the commit that found it out": Plan(
         chance=0,
         settings=Settings(),

@@ -145,8 +145,7 @@ class OpenFile:
             self._log.begin_unmarked()
             self._bring_up_to_date(version)
         self._last_turn = store.last_turn
-        self._last_turn.take(before=0, last=store.last_begun())
-        self._last_turn.keep()
+        self._last_turn.begin(store.last_begun())
 
     def _has_to_write(self, store: SQLiteStore) -> bool:
         """Return whether messages are to be put in doubt, or doubts to be settled, on opening."""

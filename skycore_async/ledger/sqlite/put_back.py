@@ -3,7 +3,8 @@
 Strategy: each message that is begun gets a later turn than all messages before.  This process
 remembers the last turn that it wrote to the disk; a file whose last turn is earlier has forgotten
 what was sent since.  The statements that begin messages read the last turn, so a backup is
-detected before any of these messages is sent.
+detected before any of these messages is sent.  The same goes for the number that opted out, or in,
+last: its entry is looked for once another program has written to the file.
 
 Rules:
 
@@ -14,12 +15,18 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
 
 from ...errors import LedgerError
 from ...runtime.logs import log
+from ..columns import OPT_OUT
 from ..commands import Begin, PendingCommand
+
+_LAST_OF_ALL: Final = f"SELECT {OPT_OUT.listed} FROM opt_outs ORDER BY at DESC LIMIT 1"
+_ENTRY: Final = f"SELECT {OPT_OUT.listed} FROM opt_outs WHERE number = ?"
 
 
 class PutBackError(Exception):
@@ -27,17 +34,37 @@ class PutBackError(Exception):
 
 
 class LastTurn:
-    """The last turn of the messages that were begun; used by one thread."""
+    """The last turn of the messages that were begun, and who opted out last; used by one thread.
 
-    def __init__(self) -> None:
+    `execute` executes a statement.
+    """
+
+    def __init__(self, execute: Callable[..., Any]) -> None:
+        self._execute = execute
         self._kept = 0  # the last turn on the disk
         self._next = 0  # the last turn once the transaction is committed
         self._refusal: LedgerError | None = None
+        self.opted: str | None = None  # the number whose entry was written last, if it is new
+        self._entry: Any = None  # the last entry on the disk, None for none
+        self._version = -1  # another one once other programs have written to the file
+
+    def begin(self, last: int) -> None:
+        """Note what a file has that was just opened: messages with turns up to `last`."""
+        self._kept = last
+        self._entry = self._execute(_LAST_OF_ALL).fetchone()
 
     def start(self, group: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
-        """Return the commands of a group that may run; call it as their transaction begins."""
+        """Return the commands of a group that may run; call it as their transaction begins.
+
+        Raises PutBackError if the last entry of who opted out is not in the file any more.
+        """
         self._next = self._kept
         if self._refusal is None:
+            (version,) = self._execute("PRAGMA data_version").fetchone()
+            if version != self._version:
+                self._version, last = version, self._entry
+                if last and self._execute(_ENTRY, last[:1]).fetchone() != last:
+                    raise PutBackError
             return group
         others = []
         for pending in group:
@@ -57,8 +84,12 @@ class LastTurn:
         self._next = max(self._next, last)
 
     def keep(self) -> None:
-        """Remember the last turn of the transaction, once that is on the disk."""
+        """Remember the last turn of the transaction, once that is on the disk, and its entry."""
         self._kept = self._next
+        if self.opted is not None:
+            with suppress(sqlite3.Error):  # it is read after the next transaction
+                self._entry = self._execute(_ENTRY, (self.opted,)).fetchone()
+                self.opted = None
 
     def refuse_begins(self, name: str) -> None:
         """Refuse to begin messages in the ledger `name` from now on, and log why."""
@@ -67,8 +98,8 @@ class LastTurn:
 
 
 _PUT_BACK: Final = (
-    "{name} has forgotten what was sent last: another program has put an earlier state of it"
-    " back while it was open, as SQLite's .restore does. Nothing is begun before it is opened"
-    " again. What it does not list may have been sent since, as Skycore's own report of messages"
-    " alone can tell"
+    "{name} has forgotten what was sent last, or who opted out last: another program has put an"
+    " earlier state of it back while it was open, as SQLite's .restore does. Nothing is begun"
+    " before it is opened again. What it does not list may have been sent since, as Skycore's own"
+    " report of messages alone can tell"
 )

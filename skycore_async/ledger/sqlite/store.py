@@ -28,6 +28,7 @@ from ..model import (
     StoredNotification,
     Summary,
 )
+from ..opt_outs import OptOut
 from ..report_values import AttemptDecision, ReportRequest
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
@@ -56,7 +57,7 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._counts: Counter[CountedKind] = Counter()  # what the transaction has changed
-        self.last_turn = LastTurn()
+        self.last_turn = LastTurn(self._execute)
 
     # Counts.
 
@@ -76,6 +77,13 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         """Return the summary, including counts that were not written yet."""
         self.write_counts()
         return super().summary()
+
+    # Who opted out.
+
+    def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
+        super()._write_opt_outs(otherwise, opt_outs)
+        for last in opt_outs[-1:]:
+            self.last_turn.opted = last.number
 
     # Messages.
 

@@ -293,6 +293,36 @@ async def test_a_backup_of_all_that_was_begun_takes_nothing_away(path: Path) -> 
         await ledger.begin(intent("b"))
 
 
+@pytest.mark.parametrize("is_reopened", [False, True])
+async def test_nothing_is_begun_once_a_restored_backup_lacks_the_last_opt_out(
+    path: Path, is_reopened: bool
+) -> None:
+    """It has all messages, but the number that said STOP would be sent to."""
+    async with SQLiteLedger(path) as ledger:
+        await one(ledger, "a")
+        written_anew(path)
+        await ledger.opt_out("15557654321")
+        if not is_reopened:
+            put_back(path)
+            with pytest.raises(LedgerError, match=FORGOTTEN):
+                await ledger.begin(intent("b", to="15557654321"))
+            return
+    async with SQLiteLedger(path) as ledger:
+        put_back(path)
+        with pytest.raises(LedgerError, match="or who opted out last"):
+            await ledger.begin(intent("b", to="15557654321"))
+
+
+async def test_other_changes_by_another_program_do_not_stop_sending(path: Path) -> None:
+    """The last opt-out is still in the file."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.opt_out("15557654321")
+        await one(ledger, "a")
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute("CREATE TABLE of_another_program (a)")
+        await one(ledger, "b")
+
+
 async def test_a_failed_commit_is_not_taken_for_a_restore(path: Path) -> None:
     """A message whose commit failed is not taken for one that a restore removed."""
     is_failing = False
