@@ -9,7 +9,7 @@ import pytest
 from skycore_async import PostgresLedger, parse_postback
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
-from tests.unit.ledger.sqlite.test_opt_out_list import ANN, BO, STOP, ManualSleep
+from tests.unit.ledger.sqlite.test_opt_out_list import ANN, STOP, ManualSleep
 
 LOOKS = 10  # of which one finds what others heard
 
@@ -46,11 +46,19 @@ async def test_an_opt_out_of_another_process_reaches_the_list(
 
 
 @pytest.mark.anyio
-async def test_the_last_look_finds_what_another_process_heard(
-    dsn: str, shared: OptOutList
+async def test_a_database_that_is_away_holds_up_no_end(
+    dsn: str, shared: OptOutList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A STOP that another process recorded just before a worker ends reaches the list."""
-    async with PostgresLedger(dsn) as worker, PostgresLedger(dsn) as receiver:
-        async with sharing_opt_outs(worker, shared, name="a", sleep=ManualSleep()):
-            await receiver.opt_out(BO)
-        assert on(shared) == [BO]
+    """The last look asks the database for nothing, so that a worker without one ends at once."""
+    asked: list[str] = []
+
+    async def version() -> object:
+        asked.append("version")
+        return None
+
+    async with (
+        PostgresLedger(dsn) as worker,
+        sharing_opt_outs(worker, shared, name="a", sleep=ManualSleep()),
+    ):
+        monkeypatch.setattr(worker, "opt_outs_version", version)
+    assert asked == []

@@ -3,7 +3,7 @@
 Strategy: at the beginning the ledger takes in what it has not seen of the list, and tells the list
 what that lacks.  While the ledger is open, changes of either go to the other: those of the list at
 a look every second, those of the ledger at the look after it.  What other processes changed in the
-ledger, as in a database that several have open, is found at every tenth look, and at the last one.
+ledger, as in a database that several have open, is found at every tenth look.
 
 Rules:
 
@@ -147,7 +147,7 @@ class _Sharing:
                 await self.look(watching, elsewhere=looks % _ELSEWHERE == 0)
                 pause = max(LOOK_EVERY, _PAUSE * (now() - began))
 
-    async def look(self, watching: ExitStack, *, elsewhere: bool = True) -> None:
+    async def look(self, watching: ExitStack, *, elsewhere: bool = False) -> None:
         """Take in what has changed, and tell what the list lacks; log errors, and raise none.
 
         With `elsewhere`, that is also what other processes changed in the ledger.
