@@ -35,7 +35,7 @@ from ..runtime.secret import Secret
 from .formats import SET_FORMATS
 from .naming import are_ports, name_of
 from .pooler_check import UnfitSession, check_durable, check_session
-from .row_security import check_visible
+from .row_security import check_visible, refuse_hiding
 from .schema import Connection, check
 from .watched_connection import WatchedConnection
 
@@ -151,11 +151,11 @@ class Database:
 
         Raises LedgerError if it cannot be reached, or lacks the tables.
         """
-        return self._opened(lambda: self._without_frames(self._connect_plainly), _check_seen)
+        return self._opened(lambda: self._without_frames(self._connect_plainly), _check_read)
 
     def open_beside(self) -> Connection:
         """Connect as `open_to_read` does, but to no standby, which may lack recent writes."""
-        return self._opened(lambda: self._without_frames(self._connect_beside), _check_seen)
+        return self._opened(lambda: self._without_frames(self._connect_beside), _check_read)
 
     def _connect_beside(self) -> Connection:
         connection = self._connect_plainly()
@@ -212,12 +212,14 @@ class Database:
                 " has crashed since, or a standby took over, the table was emptied: cancel all"
                 " campaigns then before a worker starts, or what was sent goes out again"
             )
-        _check_seen(connection)
+        check_visible(connection)  # a version that is hidden would seem to be missing
+        refuse_hiding(connection)
+        check(connection)
 
 
-def _check_seen(connection: Connection) -> None:
-    """Raise LedgerError unless this user sees the tables, and all of what is in them."""
-    check_visible(connection)  # a version that is hidden would seem to be missing
+def _check_read(connection: Connection) -> None:
+    """Raise LedgerError unless this user can read the tables, and all of what is in them."""
+    check_visible(connection, only_to_read=True)
     check(connection)
 
 
@@ -263,7 +265,8 @@ def _is_torn(dsn: str) -> bool:
 
 
 _RIGHTS: Final = (
-    "give this user the rights to the tables, as who ran `skycore cluster migrate` can"
+    "give this user the rights to the tables, or disable their row level security, as who ran"
+    " `skycore cluster migrate` can"
 )
 
 

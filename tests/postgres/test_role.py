@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from skycore_async import LedgerError, NotSent, PostgresLedger, PostgresLimiter
+from skycore_async import (
+    LedgerError,
+    NotRecorded,
+    NotSent,
+    PostgresLedger,
+    PostgresLimiter,
+    RecipientOptedOut,
+    SkycoreClient,
+)
 from skycore_async.campaigns import queue
 from skycore_async.campaigns.campaigns import change, load
 from skycore_async.campaigns.resending import doubts_of, resend
@@ -83,11 +91,12 @@ def secured(connection: Connection) -> Iterator[str]:
     """Return a table that has row level security meanwhile."""
     connection.execute("ALTER TABLE skycore.opt_outs ENABLE ROW LEVEL SECURITY")
     yield "skycore.opt_outs"
-    connection.execute(
-        "ALTER TABLE skycore.opt_outs DISABLE ROW LEVEL SECURITY;"
-        " DROP POLICY IF EXISTS own ON skycore.opt_outs;"
-        " DROP POLICY IF EXISTS no ON skycore.opt_outs"
-    )
+    policies = connection.execute(
+        "SELECT polname FROM pg_policy WHERE polrelid = 'skycore.opt_outs'::regclass"
+    ).fetchall()
+    for (name,) in policies:
+        connection.execute(f'DROP POLICY "{name}" ON skycore.opt_outs'.encode())
+    connection.execute("ALTER TABLE skycore.opt_outs DISABLE ROW LEVEL SECURITY")
 
 
 @pytest.mark.anyio
@@ -95,7 +104,6 @@ def secured(connection: Connection) -> Iterator[str]:
     "policy",
     [
         "",
-        "CREATE POLICY own ON skycore.opt_outs FOR SELECT USING (true)",
         "CREATE POLICY own ON skycore.opt_outs USING (number > '2')",
         "CREATE POLICY own ON skycore.opt_outs TO pg_monitor USING (true)",
         f"{EVERYTHING}; CREATE POLICY no ON skycore.opt_outs AS RESTRICTIVE USING (out)",
@@ -110,6 +118,77 @@ async def test_a_table_that_may_hide_rows_is_refused(
     for ledger in (PostgresLedger(role), PostgresLedgerView(Database(role))):
         with pytest.raises(LedgerError, match=advice):
             await ledger.open()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["SELECT", "UPDATE", "DELETE", "INSERT"])
+async def test_policies_for_each_statement_hide_nothing(
+    connection: Connection, role: str, secured: str, kind: str
+) -> None:
+    """A ledger opens with a policy for each statement, and without one only if that hides nothing."""
+    kinds = {"SELECT": "USING", "UPDATE": "USING", "DELETE": "USING", "INSERT": "WITH CHECK"}
+    for name, clause in kinds.items():
+        policy = f"CREATE POLICY own_{name} ON {secured} FOR {name} {clause} (true)"
+        connection.execute(policy.encode())
+    async with PostgresLedger(role) as ledger:
+        await ledger.opt_out("15550000001")
+    connection.execute(f"DROP POLICY own_{kind} ON {secured}".encode())
+    if kind == "INSERT":  # which is an error, and hides nothing
+        async with PostgresLedger(role) as ledger:
+            with pytest.raises(LedgerError, match="row-level security"):
+                await ledger.opt_out("15550000002")
+        return
+    with pytest.raises(LedgerError, match="row level security"):
+        await PostgresLedger(role).open()
+
+
+@pytest.mark.anyio
+async def test_who_only_reads_needs_a_policy_for_that_alone(
+    connection: Connection, role: str, secured: str
+) -> None:
+    """A view opens with a policy that shows all rows; a ledger could change none, and does not."""
+    connection.execute(f"CREATE POLICY own ON {secured} FOR SELECT USING (true)".encode())
+    view = PostgresLedgerView(Database(role))
+    await view.open()
+    assert not await view.is_opted_out("15550000001")
+    await view.aclose()
+    with pytest.raises(LedgerError, match="row level security"):
+        await PostgresLedger(role).open()
+
+
+@pytest.mark.anyio
+async def test_a_restriction_of_others_hides_nothing(
+    connection: Connection, role: str, secured: str
+) -> None:
+    """A ledger opens where only another user, or the insertion of rows, is restricted."""
+    connection.execute(
+        f"{EVERYTHING}; CREATE POLICY no ON {secured} AS RESTRICTIVE TO pg_monitor USING (out);"
+        f" CREATE POLICY own_all ON {secured} AS RESTRICTIVE USING (true)".encode()
+    )
+    async with PostgresLedger(role) as ledger:
+        await ledger.opt_out("15550000001")
+        assert await ledger.is_opted_out("15550000001")
+
+
+@pytest.mark.anyio
+async def test_row_level_security_that_is_enabled_later_has_nothing_sent(
+    connection: Connection, role: str
+) -> None:
+    """An open ledger sends to nobody whose STOP is hidden from it from now on, and says why."""
+    stub = StubTransport()
+    async with PostgresLedger(role) as ledger:
+        await ledger.opt_out("15550000001")
+        client = SkycoreClient(api_key="k", from_="60856", ledger=ledger, transport=stub)
+        async with client:
+            connection.execute("ALTER TABLE skycore.opt_outs ENABLE ROW LEVEL SECURITY")
+            try:
+                with pytest.raises(NotRecorded, match="row-level security"):
+                    await client.send_sms(to="15550000001", text="Hi", key="one")
+            finally:
+                connection.execute("ALTER TABLE skycore.opt_outs DISABLE ROW LEVEL SECURITY")
+            with pytest.raises(RecipientOptedOut):
+                await client.send_sms(to="15550000001", text="Hi", key="one")
+    assert not stub.sent
 
 
 @pytest.mark.anyio
