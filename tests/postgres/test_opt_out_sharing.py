@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from skycore_async import PostgresLedger, parse_postback
+from skycore_async.ledger.sqlite import opt_out_sharing
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
-from tests.unit.ledger.sqlite.test_opt_out_list import ANN, STOP, ManualSleep
+from tests.unit.ledger.sqlite.test_opt_out_list import ANN, STOP, ManualSleep, on
 
 LOOKS = 10  # of which one finds what others heard
 
@@ -19,9 +20,10 @@ def shared(tmp_path: Path) -> OptOutList:
     return OptOutList(tmp_path / "opt-outs.db")
 
 
-def on(shared: OptOutList) -> list[str]:
-    """Return who is on a list."""
-    return [each.number for each in shared.opted_out()]
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each comparison take no time, as after a slow one the next waits."""
+    monkeypatch.setattr(opt_out_sharing, "now", float)
 
 
 @pytest.mark.anyio

@@ -125,7 +125,7 @@ async def test_a_table_that_may_hide_rows_is_refused(
 async def test_policies_for_each_statement_hide_nothing(
     connection: Connection, role: str, secured: str, kind: str
 ) -> None:
-    """A ledger opens with a policy for each statement, and without one only if that hides nothing."""
+    """A ledger opens with a policy for each statement, or without that to insert rows."""
     kinds = {"SELECT": "USING", "UPDATE": "USING", "DELETE": "USING", "INSERT": "WITH CHECK"}
     for name, clause in kinds.items():
         policy = f"CREATE POLICY own_{name} ON {secured} FOR {name} {clause} (true)"

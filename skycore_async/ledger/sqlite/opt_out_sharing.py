@@ -4,6 +4,8 @@ Strategy: at the beginning the ledger takes in what it has not seen of the list,
 what that lacks.  While the ledger is open, changes of either go to the other: those of the list at
 a look every second, those of the ledger at the look after it.  What other processes changed in the
 ledger, as in a database that several have open, is found at every tenth look.
+To compare all entries takes long where there are many, so it rests after that for as much longer;
+what is new on the list is taken in meanwhile.
 
 Rules:
 
@@ -92,6 +94,7 @@ class _Sharing:
         self._ledger = ledger
         self._shared = shared
         self._name = name
+        self._rests = 0  # looks that compare nothing
         self._seen = 0
         self._file: object = None  # the identity of the list's file at the last look
         self._has_news = False
@@ -139,15 +142,16 @@ class _Sharing:
         self, following: anyio.CancelScope, watching: ExitStack, sleep: Sleep
     ) -> None:
         """Pass changes on both ways, until `following` is cancelled."""
-        pause = LOOK_EVERY
         with following:
             for looks in itertools.count(1):
-                await sleep(pause)
-                began = now()
-                await self.look(watching, elsewhere=looks % _ELSEWHERE == 0)
-                pause = max(LOOK_EVERY, _PAUSE * (now() - began))
+                await sleep(LOOK_EVERY)
+                tells = self._rests == 0
+                self._rests -= not tells
+                await self.look(watching, tells=tells, elsewhere=looks % _ELSEWHERE == 0)
 
-    async def look(self, watching: ExitStack, *, elsewhere: bool = False) -> None:
+    async def look(
+        self, watching: ExitStack, *, tells: bool = True, elsewhere: bool = False
+    ) -> None:
         """Take in what has changed, and tell what the list lacks; log errors, and raise none.
 
         With `elsewhere`, that is also what other processes changed in the ledger.
@@ -159,18 +163,23 @@ class _Sharing:
             try:
                 async with self._one_at_a_time:
                     await self._take_changes()
-                    await self._tell_news(elsewhere=elsewhere)
+                    if tells:
+                        await self._tell_news(elsewhere=elsewhere)
             except RuntimeError:
                 if getattr(self._ledger, "is_open", True):
                     raise
                 raise LedgerError(_CLOSED) from None
 
     async def _tell_news(self, *, elsewhere: bool) -> None:
-        if elsewhere and not self._has_news:
-            self._has_news = await self._ledger.opt_outs_version() != self._version
-        if self._has_news:
-            await self.tell_all()
-            self._has_news = False
+        began = now()
+        try:
+            if elsewhere and not self._has_news:
+                self._has_news = await self._ledger.opt_outs_version() != self._version
+            if self._has_news:
+                await self.tell_all()
+                self._has_news = False
+        finally:
+            self._rests = int(_PAUSE * (now() - began) / LOOK_EVERY)
 
     async def tell(self, numbers: Collection[str]) -> None:
         """Take in what has changed, then tell the list the ledger's entries of these numbers."""

@@ -14,6 +14,7 @@ from skycore_async import LedgerError, MemoryLedger, SQLiteLedger, parse_postbac
 from skycore_async.ledger.base import BaseLedger
 from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.opt_outs import OptOut
+from skycore_async.ledger.sqlite import opt_out_sharing
 from skycore_async.ledger.sqlite.opt_out_list import PAGE, OptOutList
 from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
 
@@ -159,14 +160,33 @@ class TestList:
         assert text.read_text() == "to\n15551234888\n"
 
 
+class PassingTime:
+    """A clock by which `step` seconds pass each time that it is asked."""
+
+    def __init__(self) -> None:
+        self.time = self.step = 0.0
+
+    def __call__(self) -> float:
+        self.time += self.step
+        return self.time
+
+
+def on(shared: OptOutList) -> list[str]:
+    """Return who is on a list."""
+    return [each.number for each in shared.opted_out()]
+
+
 class ManualSleep:
     """A sleep that ends when the test calls `look`; to be made in an event loop."""
+
+    longest = 0.0  # seconds that were asked for
 
     def __init__(self) -> None:
         self._go = anyio.Event()
         self._sleeps = anyio.Event()
 
     async def __call__(self, seconds: float) -> None:
+        self.longest = max(self.longest, seconds)
         self._sleeps.set()
         await self._go.wait()
         self._go = anyio.Event()
@@ -177,6 +197,14 @@ class ManualSleep:
         self._sleeps = anyio.Event()
         self._go.set()
         await self._sleeps.wait()
+
+
+@pytest.fixture
+def passing(monkeypatch: pytest.MonkeyPatch) -> PassingTime:
+    """Return the time by which it is told how long it takes to compare a ledger with a list."""
+    clock = PassingTime()
+    monkeypatch.setattr(opt_out_sharing, "now", clock)
+    return clock
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -193,8 +221,40 @@ STOP = (
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("passing")
 class TestSharing:
     """A ledger with a list."""
+
+    async def test_a_slow_comparison_delays_no_stop_of_the_list(
+        self, ledger: BaseLedger, shared: OptOutList, passing: PassingTime
+    ) -> None:
+        """A STOP on the list reaches a ledger at the next look, even after a slow comparison."""
+        ours = ManualSleep()
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
+            passing.step = 2.0
+            await ledger.opt_out(ANN)
+            await ours.look()
+            assert on(shared) == [ANN]
+            shared.tell([entry(BO)])
+            await ours.look()
+            assert await ledger.is_opted_out(BO)
+            assert ours.longest == 1
+
+    async def test_after_a_slow_comparison_the_next_one_waits(
+        self, ledger: BaseLedger, shared: OptOutList, passing: PassingTime
+    ) -> None:
+        """A ledger that takes long to compare is compared again after ten times as long."""
+        ours = ManualSleep()
+        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
+            passing.step = 2.0
+            await ledger.opt_out(ANN)
+            await ours.look()
+            await ledger.opt_out(BO)
+            for _ in range(20):
+                await ours.look()
+            assert on(shared) == [ANN]
+            await ours.look()
+            assert on(shared) == [ANN, BO]
 
     async def test_the_list_is_there_before_anything_is_sent(
         self, ledger: BaseLedger, shared: OptOutList
