@@ -29,6 +29,7 @@ from itertools import islice
 from typing import Any, Final
 
 import attrs
+import psycopg
 
 from ..errors import CampaignError
 from ..ledger.postgres.pruning import NO_ROW
@@ -45,7 +46,6 @@ from .outage import LIMIT, DoubtReport
 from .replace_content import ChangedContent
 
 CHUNK: Final = 500  # messages
-_LONGEST_NAME: Final = 600  # characters, for which an index always has room
 
 _LOADING: Final = 0x534C  # two that load one campaign do it one after the other
 
@@ -167,16 +167,17 @@ def _opened(connection: Connection, name: str) -> tuple[int, int]:
     """Return a campaign's id, and the number of its last chunk."""
     if not name.strip():
         raise CampaignError("a campaign needs a name: give one with --campaign")
-    if len(name) > _LONGEST_NAME:
-        raise CampaignError(
-            f"the campaign's name has {len(name):,} characters, and may have {_LONGEST_NAME}: give"
-            " a shorter one with --campaign"
+    try:
+        connection.execute(
+            "INSERT INTO skycore.campaigns (name, state) VALUES (%s, 'running')"
+            " ON CONFLICT (name) DO NOTHING",
+            (name,),
         )
-    connection.execute(
-        "INSERT INTO skycore.campaigns (name, state) VALUES (%s, 'running')"
-        " ON CONFLICT (name) DO NOTHING",
-        (name,),
-    )
+    except psycopg.errors.ProgramLimitExceeded:  # so that there is none of this name
+        raise CampaignError(
+            f"the campaign's name is too long, with {len(name):,} characters; one of up to 600"
+            " always fits: give a shorter one with --campaign"
+        ) from None
     campaign, number = _row(
         connection,
         "SELECT id, coalesce((SELECT max(number) FROM skycore.chunks"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from itertools import chain
+from random import Random
 from typing import Any
 
 import attrs
@@ -229,11 +230,15 @@ def test_a_campaign_waits_for_its_start(connection: Connection) -> None:
     assert take(connection, first, worker="one", lease=LEASE) is not None
 
 
+# As compressed ones may be longer.
+INCOMPRESSIBLE = "".join(map(chr, Random(1).choices(range(0x4E00, 0x9FFF), k=3000)))
+
+
 @pytest.mark.parametrize(
     ("name", "messages", "said"),
     [
         (" ", [], "needs a name"),
-        ("x" * 3000, [], "has 3,000 characters, and may have 600: give a shorter one"),
+        (INCOMPRESSIBLE, [], "too long, with 3,000 characters; one of up to 600 always fits"),
         ("promo", [SMS(to="15551234888", text="Hello")], "it has no key"),
     ],
 )
@@ -243,6 +248,12 @@ def test_a_campaign_without_name_or_key_is_refused(
     """A campaign without name, or a message without key, is refused."""
     with pytest.raises(CampaignError, match=said):
         load(connection, name, messages)
+
+
+def test_a_campaign_with_a_long_name_can_be_loaded_again(connection: Connection) -> None:
+    """A campaign is known by a long name, as by another one all of it would be sent again."""
+    for new in (3, 0):
+        assert load(connection, "promo" * 300, some(3)).new == new
 
 
 # Started and stopped.
