@@ -29,7 +29,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import blake2b
 from typing import Any, Final, Protocol, Self
 
-import anyio.to_thread
+import anyio
 import attrs
 
 from ..errors import ConfigurationError, LedgerError
@@ -189,14 +189,19 @@ class Procrastinate:
             async with self._guarded():
                 await self._connector.open_async()
         except QueueError:
-            # The pool says only that it got no connection; another one says why.
-            await anyio.to_thread.run_sync(self._check_reachable)
+            # The pool says only that it got no connection; another one says why, but that of a
+            # pooler that has no session left, which says nothing for minutes.
+            with anyio.move_on_after(_WAIT):
+                await self._connect_once()
             raise
         return self
 
-    def _check_reachable(self) -> None:
-        """Raise LedgerError, with the reason, if the database gives no further connection."""
-        self._database.open_beside().close()
+    async def _connect_once(self) -> None:
+        """Connect as the pool does, and raise what it does not tell if that fails."""
+        async with self._guarded():
+            connect = psycopg.AsyncConnection.connect
+            async with await connect(self._database.conninfo, autocommit=True) as connection:
+                await _configure(connection)
 
     async def __aexit__(self, *_error: object) -> None:
         with suppress(LedgerError, ConfigurationError):

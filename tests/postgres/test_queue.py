@@ -13,6 +13,7 @@ from typing import Any, LiteralString
 import anyio
 import psycopg
 import pytest
+from procrastinate import PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import PoolTimeout
@@ -344,21 +345,34 @@ async def test_the_queue_discards_what_others_left(queued: Database, dsn: str, l
             assert await hands_out.fetch() == Ticket(chunk=None)
 
 
+async def open_in_vain(_: object) -> None:
+    raise ConnectorException from PoolTimeout("pool initialization incomplete after 30.0 sec")
+
+
 @pytest.mark.anyio
 async def test_a_queue_that_gets_no_connection_says_why(
     queued: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue that gets no connection raises the server's reason, as that there are too many."""
     connection.execute("CREATE ROLE clerk LOGIN CONNECTION LIMIT 0")
-    hands_out = Procrastinate(Database(queued.conninfo + " user=clerk"))
-
-    async def open_in_vain() -> None:
-        raise ConnectorException from PoolTimeout("pool initialization incomplete after 30.0 sec")
-
-    monkeypatch.setattr(hands_out._connector, "open_async", open_in_vain)
+    monkeypatch.setattr(PsycopgConnector, "open_async", open_in_vain)
     try:
-        with pytest.raises(LedgerError, match='too many connections for role "clerk"'):
-            async with hands_out:
+        with pytest.raises(QueueError, match='too many connections for role "clerk"'):
+            async with Procrastinate(Database(queued.conninfo + " user=clerk")):
                 pass
     finally:
         connection.execute("DROP ROLE clerk")
+
+
+@pytest.mark.anyio
+async def test_a_queue_asks_a_pooler_without_sessions_no_longer_than_others(
+    queued: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that gets no session of a pooler, nor a reason, says what the pool did."""
+    monkeypatch.setattr(PsycopgConnector, "open_async", open_in_vain)
+    monkeypatch.setattr(queue, "_WAIT", 0.05)
+    with pooler(dsn, keeps_sessions=True, size=1) as through, psycopg.connect(through) as other:
+        other.execute("SELECT 1")
+        with anyio.fail_after(2), pytest.raises(QueueError, match="initialization incomplete"):
+            async with Procrastinate(Database(through)):
+                pass
