@@ -16,6 +16,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import anyio.lowlevel
@@ -177,8 +178,9 @@ class MemoryLedger(BaseLedger):
             self._executor.run(group)
             self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
             self._executor.forget()
+            with suppress(sqlite3.Error):  # SQLite rolls back by itself after some errors
+                self._connection.execute("ROLLBACK")
             raise
         self.waiters.notify(self._executor.forget())
 

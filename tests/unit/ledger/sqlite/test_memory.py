@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 from contextlib import suppress
 from typing import Any
 
@@ -10,10 +11,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from skycore_async import ConfigurationError, MemoryLedger
+from skycore_async import ConfigurationError, MemoryLedger, parse_postback
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.bloom_filter import BloomFilter
 from skycore_async.ledger.model import MessageState, Submission
+from skycore_async.notifications import Notification
 from tests.support.ledger_cases import (
     DELIVERED,
     DOUBT,
@@ -332,3 +334,27 @@ async def test_a_broken_off_group_raises_for_all_its_callers(
         assert said == [Broken, LedgerError]
         assert await keys(ledger) == []
         assert await ledger.begin(intent("a")) is None
+
+
+async def test_where_memory_ends_its_error_says_so_and_nothing_is_half_written() -> None:
+    """A group for which there is no room raises that error, and leaves nothing of it behind."""
+    ledger = MemoryLedger()
+    connection = ledger._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    texts = [text_from(f"1555000{n}", "hello " * 200) for n in range(1000, 1040)]
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        await ledger.record(text_from("15550009999", "STOP"), *texts)
+    assert not [each async for each in ledger.opt_outs()]
+    connection.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    await ledger.record(*texts)
+    assert len([each async for each in ledger.inbound()]) == len(texts)
+    await ledger.aclose()
+
+
+def text_from(number: str, text: str) -> Notification:
+    (found,) = parse_postback(
+        f"<POSTBACK><ORIGIN>SMS_MO</ORIGIN><CODE>N211</CODE><FROM>{number}</FROM>"
+        f"<TO>60856</TO><TEXT>{text}</TEXT></POSTBACK>"
+    )
+    return found
