@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from skycore_async import PostgresLedger, parse_postback
+from skycore_async.ledger.postgres import reader
 from skycore_async.ledger.sqlite import opt_out_sharing
 from skycore_async.ledger.sqlite.opt_out_list import OptOutList
 from skycore_async.ledger.sqlite.opt_out_sharing import sharing_opt_outs
-from tests.unit.ledger.sqlite.test_opt_out_list import ANN, STOP, ManualSleep, on
+from tests.unit.ledger.sqlite.test_opt_out_list import ANN, BO, STOP, ManualSleep, entry, on
 
 LOOKS = 10  # of which one finds what others heard
 
@@ -64,3 +65,28 @@ async def test_a_database_that_is_away_holds_up_no_end(
     ):
         monkeypatch.setattr(worker, "opt_outs_version", version)
     assert asked == []
+
+
+@pytest.mark.anyio
+async def test_where_it_cannot_be_told_what_others_heard_the_list_counts_all_the_same(
+    dsn: str,
+    shared: OptOutList,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker shares opt-outs where a question about all of them fails, and logs why."""
+    looks = ManualSleep()
+    slow = "SET LOCAL statement_timeout = '1ms'; SELECT pg_sleep(1)::text"
+    monkeypatch.setattr(reader, "_DIGEST", slow)
+    shared.tell([entry(ANN)])
+    async with (
+        PostgresLedger(dsn) as worker,
+        sharing_opt_outs(worker, shared, name="a", sleep=looks),
+    ):
+        assert await worker.is_opted_out(ANN)
+        for _ in range(LOOKS):
+            await looks.look()
+        assert "statement timeout" in caplog.text
+        await worker.opt_out(BO)
+        await looks.look()
+        assert on(shared) == [ANN, BO]

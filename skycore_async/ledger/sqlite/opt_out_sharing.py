@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -123,7 +123,9 @@ class _Sharing:
 
     async def tell_all(self) -> None:
         """Tell the list every entry of the ledger that it lacks."""
-        version = await self._ledger.opt_outs_version()
+        version: object = None
+        with suppress(LedgerError):  # as by a statement_timeout; a later look logs it
+            version = await self._ledger.opt_outs_version()
         entries: list[OptOut] = []
         async for entry in self._ledger.opt_outs():
             entries.append(entry)
