@@ -601,6 +601,22 @@ def test_keys_that_a_spreadsheet_changed_send_nobody_a_second_message(
 
 
 @pytest.mark.slow
+def test_dates_that_a_spreadsheet_changed_send_nobody_a_second_message(
+    simulator: Simulator,
+) -> None:
+    """Keys that are dates, of which a spreadsheet drops the zeros, are asked about as well."""
+    dates = [(day, hour) for day in range(1, 9) for hour in range(10)]
+    for form in ("{:02}/02/2026 {:02}:30", "{}/2/2026 {}:30"):
+        keyed_sheet(
+            [f"1555123{n:04},Row{n},{form.format(*date)}\n" for n, date in enumerate(dates)]
+        )
+        done = run("promo.csv", "--key-column", "id")
+    assert done.exit_code == 2
+    assert "under other keys" in done.stderr
+    assert simulator.billed == len(dates)
+
+
+@pytest.mark.slow
 def test_new_keys_are_new_messages(simulator: Simulator) -> None:
     """Wholly new keys are new messages."""
     for week in (1, 2):

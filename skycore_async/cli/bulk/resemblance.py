@@ -20,6 +20,7 @@ import attrs
 
 _KEPT: Final = 256  # messages, which give a share to within a few percent
 _SIZE: Final = 8  # bytes of a digest
+_HALF: Final = _SIZE // 2
 _RECORD: Final = struct.Struct(f"<I{_SIZE}s")
 _KEY_RECORD: Final = struct.Struct(f"<I{_SIZE}s{_SIZE}s")
 _ZEROS: Final = re.compile(r"(?<![0-9])0+(?=[0-9])", re.ASCII)
@@ -28,19 +29,22 @@ _DECIMALS: Final = re.compile(r"\.0+$", re.ASCII)
 
 @attrs.frozen
 class _Key:
-    """A key as two digests: of the key, and of the part that no spreadsheet changes."""
+    """A key as two digests: of the key, and of what no spreadsheet changes, in two halves."""
 
     exact: bytes
     lasting: bytes
 
     @classmethod
     def of(cls, key: str) -> _Key:
-        return cls(_digest(key), _digest(_lasting_form(key)))
+        return cls(_digest(key), _lasting_digest(key))
 
     def is_of_one_message(self, other: _Key) -> bool:
         """Return whether these are two different keys of one message."""
-        is_another = self.exact != other.exact
-        return is_another and (self.lasting == other.lasting or _BY_NUMBER in {self, other})
+        if self.exact == other.exact:
+            return False
+        begin_alike = self.lasting[:_HALF] == other.lasting[:_HALF]
+        end_alike = self.lasting[_HALF:] == other.lasting[_HALF:]
+        return begin_alike or end_alike or _BY_NUMBER in {self, other}
 
 
 _BY_NUMBER: Final = _Key(bytes(_SIZE), bytes(_SIZE))  # any key that is made of the number
@@ -140,11 +144,16 @@ def _digest(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=_SIZE).digest()
 
 
-def _lasting_form(key: str) -> str:
-    """Return what spreadsheets keep of a key: they drop leading zeros, and add decimals.
+def _lasting_digest(key: str) -> bytes:
+    """Return a digest of what spreadsheets keep of a key, in two halves, one of which lasts.
 
-    A number they write in other ways, too, as that of a phone.
+    They drop zeros in front of a number, as in a date, and add decimals: of that is the first
+    half, and both where the key is no number.  A number they write with other signs in it, too, as
+    that of a phone or 1,001: of its digits is the second half.
     """
-    plain = _DECIMALS.sub("", normalize("NFKC", key).casefold())
-    number = "".join(filter(str.isalnum, plain))
-    return number.lstrip("0") if number.isdecimal() else _ZEROS.sub("", plain)
+    plain = normalize("NFKC", key).casefold()
+    digest = _digest(_DECIMALS.sub("", _ZEROS.sub("", plain)))
+    digits = "".join(filter(str.isalnum, _DECIMALS.sub("", plain)))
+    if not digits.isdecimal():
+        return digest
+    return digest[:_HALF] + _digest(digits.lstrip("0"))[_HALF:]
