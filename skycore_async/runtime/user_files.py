@@ -58,7 +58,8 @@ def _usual(directory: Path, name: str) -> Path:
     if (named := os.environ.get(_XDG)) and directory.parent == Path(named):
         with suppress(RuntimeError):  # there is no home directory
             usual = Path.home() / _BELOW_HOME / directory.name
-    if usual != directory and (directory / name).exists():
+    # By a link they may be one: a home directory often has another name as well.
+    if (directory / name).exists() and directory.resolve() != usual.resolve():
         instead = f"move what is in {directory} to {usual}, or set {ENVIRONMENT} to {directory}"
         if (usual / name).exists():
             instead = (

@@ -231,6 +231,22 @@ def test_a_list_that_an_earlier_version_kept_for_one_shell_is_told(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
+def test_one_directory_under_two_names_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names the usual directory by a link goes on: there is one list, and nothing to move."""
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    usual = user_file("opt-outs.db")
+    usual.parent.mkdir(parents=True)
+    usual.touch()
+    (tmp_path / "link").symlink_to(usual.parent.parent)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "link"))
+    assert user_file("opt-outs.db") == usual
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
 def test_who_has_no_home_directory_may_name_one_for_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
