@@ -89,6 +89,7 @@ def test_a_formula_with_a_text_result_is_read_as_the_text() -> None:
         ("100 % {name}s, %s", "100 % Anns, %s"),
         ("100 %", "100 %"),
         ("${code no}, [x] <3 %s% $5 <3", "$4711, [x] <3 %s% $5 <3"),
+        ("the #name #today, (name)", "the #name #today, (name)"),
     ],
 )
 def test_a_template_is_filled(text: str, filled: str) -> None:
@@ -112,6 +113,11 @@ def test_a_template_is_filled(text: str, filled: str) -> None:
         ("Hi *|NAME|*", r"has \*\|NAME\|\* in it"),
         ("5% off for %name%", "has %name% in it"),
         ("Hi {name}, $Name", r"has \$Name in it"),
+        ("Hi ((name))", r"has \(\(name\)\) in it"),
+        ("Hi ##name##", "has #name# in it"),
+        ("Hi %(name)s", r"has %\(name\)s in it"),
+        ("«Hi [name]», he said", r"has \[name\] in it"),
+        ("Hi [name]", "where it is meant so, rename that column"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(text: str, said: str) -> None:
@@ -324,13 +330,13 @@ def test_stored_rows_take_little_memory() -> None:
             "to,name,text\n15551234888,Ann,{4} Hi { NAME }!\n",
             {"text": None},
             RejectionKind.INCOMPLETE,
-            "{ NAME } would go out as it stands: only --text fills it",
+            "{ NAME } would go out as it stands, as only --text fills in a column; where it is",
         ),
         (
             "to,name,text\n15551234888,Ann,Hi [name]!\n",
             {"text": None},
             RejectionKind.INCOMPLETE,
-            "[name] would go out as it stands: only --text fills it",
+            "[name] would go out as it stands, as only --text fills in a column",
         ),
         ("to,name\n15551234888,a,b\n", {}, RejectionKind.INVALID, "it has 3 values for 2 columns"),
         ("to,name\n15551234888,\x07\n", {}, RejectionKind.INVALID, "U+0007"),

@@ -14,12 +14,14 @@ from typing import Final, Self
 from .recipients import Header, SheetError
 
 _PARTS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|\{)")
-_BRACED: Final = re.compile(r"\{([^{}]*)\}")
-_BEGINS: Final = re.compile(r"[{\[<«*%$]")
+# The first group is what is written, another one the name.  One may be in another, as in «[a]».
+_BRACED: Final = re.compile(r"(?=(\{([^{}]*)\}))")
+_BEGINS: Final = re.compile(r"[{\[<«*%$#(]")
 _ELSEWHERE: Final = re.compile(  # how other programs write a column
-    r"(?<!\{)\{\{([^{}]*)\}\}(?!\})|\[([^\[\]]*)\]|<([^<>]*)>|«([^«»]*)»|\*\|([^|]*)\|\*"
-    r"|%(\w[\w .-]*)%|\$(\w+)"
+    r"(?=((?<!\{)\{\{([^{}]*)\}\}(?!\})|\[([^\[\]]*)\]|<([^<>]*)>|«([^«»]*)»|\*\|([^|]*)\|\*"
+    r"|%(\w[\w .-]*)%|\$(\w+)|\(\(([^()]*)\)\)|%\((\w[\w .-]*)\)s|#(\w(?:[\w .-]*\w)?)#))"
 )
+_IF_MEANT: Final = "where it is meant so, rename that column"
 
 
 class Template:
@@ -43,7 +45,7 @@ class Template:
             written, name = found
             raise SheetError(
                 f"the text has {written} in it, which would go out as it stands: write {{{name}}}"
-                " for the column"
+                f" for the column; {_IF_MEANT}"
             )
         return cls(tuple(_parts(text, header)))
 
@@ -58,15 +60,18 @@ def unfilled(text: str, header: Header) -> str | None:
     if not _BEGINS.search(text):  # as of nearly all texts, of which there may be many
         return None
     found = _first_named(_BRACED, text, header) or _first_named(_ELSEWHERE, text, header)
-    return found and f"{found[0]} would go out as it stands: only --text fills it"
+    return found and (
+        f"{found[0]} would go out as it stands, as only --text fills in a column; {_IF_MEANT}"
+    )
 
 
 def _first_named(pattern: re.Pattern[str], text: str, header: Header) -> tuple[str, str] | None:
     """Return the first column that a text names, as it is written and as its name, if any."""
     for found in pattern.finditer(text):
-        name = found[found.lastindex or 0].strip()
+        written, *names = found.groups()
+        name = next(filter(None, names), "").strip()
         if header.has(name):
-            return found[0], name
+            return written, name
     return None
 
 
