@@ -89,6 +89,51 @@ def test_a_file_that_excel_saved_for_another_system_garbles_no_text(
         sheet(content.encode(encoding)).check_texts()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp850", "Hola José"),
+        ("mac-roman", "Hola José, qué tal"),
+        ("cp1250", "Cześć Małgorzata"),
+        ("cp1250", "Zapraszamy w piątek"),
+        ("iso8859-16", "Timișoara"),
+        ("cp1254", "Hoş geldiniz"),
+        ("cp1254", "Bar\u0131ş, merhaba"),
+        ("cp1251", "Здравствуйте"),
+        ("koi8-r", "Здравствуйте"),
+        ("cp1253", "Καλημέρα"),
+        ("cp1255", "שלום לכולם"),
+        ("iso8859-15", "Rabatt 10 €"),
+        ("iso8859-15", "only €5"),
+    ],
+)
+def test_a_file_of_another_language_garbles_no_text(encoding: str, text: str) -> None:
+    """A file in the code page of another language or system is refused with the format to save."""
+    with pytest.raises(SheetError, match="line 2 seems to be neither UTF-8 nor Windows-1252"):
+        sheet(f"to,text\n15551234888,{text}\n".encode(encoding)).check_texts()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Get NESCAFÉ® today",
+        "OLÉ… we won",
+        "JOSÉ\u2019S PIZZA",
+        "the CAFÉ\u2013BAR",
+        "Réservé\xa0\u2013 merci",
+        '"voilà le café…”"',
+        "“Þýðandi”, Þýskaland: óþýð alþýða, Ýmir, íþrótt, að þvo, óþrif, samþykkja",
+        "jäääär, työyö, hääyöaie, Åsgård, blåbærgrød, Øyvind",
+        "m³ and cm³, gratis¹, nº 5, 1º de mayo, Srª, Nºs, l·lusió, £££off",
+        "¿Qué tal?¡Sí! ÇA VA DÉJÀ, Noël, cœur, maïs, AÑO, NÃO, ÀÉÈ",
+        "Straße, Größe",
+    ],
+)
+def test_western_text_is_not_taken_for_another_encoding(text: str) -> None:
+    """Texts of western languages in Windows-1252 are read, whatever signs stand beside letters."""
+    sheet(f"to,text\n15551234888,Hola Zoé\n15551234889,{text}\n".encode("cp1252")).check_texts()
+
+
 def test_text_that_windows_wrote_is_read_as_such() -> None:
     """Windows-1252 text, with quotes, dashes, signs and letters of many languages, is read."""
     words = (

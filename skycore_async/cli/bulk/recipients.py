@@ -64,10 +64,26 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-# What is a letter with an accent in other encodings, and in Windows-1252 a sign or a large letter
-# that stands within no word.
+# What is of another encoding, and stands so in no text of the languages that Windows-1252 has.
 _NOT_WINDOWS: Final = re.compile(
-    rb"[A-Za-z][\x82-\x84\x86-\x8c\x8e\x94\x98\x9b\x9f\xa1\xa2\xa4][a-z]"
+    rb"""
+    # Of MS-DOS and the Macintosh: a sign within a word, or a large letter behind a small one.
+    [A-Za-z][\x82-\x84\x86-\x8c\x8e\x94\x98\x9b\x9f\xa1\xa2\xa4][a-z]
+    | [a-z][\x82\x83\x8a\x8c\x8e](?![A-Za-z\xc0-\xff])
+    # Of other languages' Windows: in Polish and Romanian a sign within a word, in Turkish a thorn
+    # that ends a syllable, and in other alphabets a word of letters with accents alone.
+    | [a-z][\xb3\xb9][a-z] | [a-z]{2}\xba[a-z]
+    | [A-Za-z\xc0-\xff]\xfe(?![ABEIJORUVYabeijoruvy\xc0-\xff])
+    | ([\xc0-\xff])(?!\1{4})[\xc0-\xff]{4}
+    # Of Latin-9: the euro of an amount.
+    | [0-9][ ]?\xa4 | \xa4[ ]?[0-9]
+    """,
+    re.VERBOSE,
+)
+# In Windows-1252, a letter that ends a word and signs behind it; a character in UTF-8 as well.
+_ENDED: Final = re.compile(
+    rb"(?<=[A-Z])[\xc8-\xdf][\x85\x91-\x97\x99\x9b\xae\xb0\xbb]"
+    rb"|(?<=[a-z])[\xe0\xe3-\xef][\x85\x91-\x97\x99\x9b\xa0\xae\xb0\xbb]{2}"
 )
 _WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
 
@@ -198,10 +214,10 @@ def _first_wrong_line(file: BinaryIO, codec: str) -> int | None:
 
 
 def _is_utf8(line: bytes) -> bool:
-    """Return whether a line is UTF-8 and not ASCII."""
+    """Return whether a line is UTF-8 and not ASCII, and not by chance, as `NESCAFÉ®`."""
     with suppress(UnicodeDecodeError):
         line.decode()
-        return not line.isascii()
+        return not _ENDED.sub(b"", line).isascii()
     return False
 
 
@@ -247,7 +263,7 @@ class Sheet:
         """Raise SheetError where the guessed encoding seems to be wrong, and texts are garbled.
 
         So it is in a file that was joined of two encodings, or in which a program cut a character
-        in two, and in one that Excel saved for MS-DOS or the Macintosh.
+        in two, and in one that Excel saved for MS-DOS, the Macintosh or other languages.
         """
         wrong = self.encoding.wrong
         if wrong is None:
@@ -259,8 +275,9 @@ class Sheet:
             )
         if (line := _first_line_that(self._file, _NOT_WINDOWS.search)) is not None:
             raise SheetError(
-                f"line {line} seems to be neither UTF-8 nor Windows-1252, but of MS-DOS or the"
-                " Macintosh, and would go out garbled: save the file as `CSV UTF-8`"
+                f"line {line} seems to be neither UTF-8 nor Windows-1252, but of MS-DOS, the"
+                " Macintosh or another language, and would go out garbled: save the file as"
+                " `CSV UTF-8`"
             )
 
     def rows(self) -> Iterator[Row]:
