@@ -617,6 +617,23 @@ def test_dates_that_a_spreadsheet_changed_send_nobody_a_second_message(
 
 
 @pytest.mark.slow
+def test_what_an_earlier_version_sent_from_a_pipe_is_known_under_a_name(
+    sent: Simulator, tmp_path: Path
+) -> None:
+    """A pipe that needs a name now is no new campaign: it was noted under that of a descriptor."""
+    with closing(sqlite3.connect(tmp_path / "user" / "campaigns.db")) as notes, notes:
+        for table in ("campaigns", "sketched_keys", "sent"):
+            notes.execute(f"UPDATE {table} SET directory = '/proc/17/fd'")  # noqa: S608
+    piped = Path("promo.csv").read_text()
+    args = ["-", "--text", "Hi {name}", "--yes", "--ledger", "promo.db", "--campaign"]
+    done = CliRunner().invoke(bulk, [*args, "other"], input=piped)
+    assert done.exit_code == 2
+    assert "add --campaign promo --ledger promo.db" in done.stderr
+    assert CliRunner().invoke(bulk, [*args, "promo"], input=piped).exit_code == 0
+    assert sent.billed == len(ROWS)
+
+
+@pytest.mark.slow
 def test_new_keys_are_new_messages(simulator: Simulator) -> None:
     """Wholly new keys are new messages."""
     for week in (1, 2):

@@ -20,6 +20,8 @@ Rules:
 * Once a ledger's file is copied into a database, its campaigns are those of the database.
 * An earlier version noted a database without its port.  What it noted counts for a database of
   that name that has the campaign.
+* An earlier version noted the recipients of a pipe as those of a file in the directory of its
+  descriptors.  They count in every directory: where they came from is not known.
 * Where the file cannot be read or written, the user is told, and the run goes on.
 """
 
@@ -72,7 +74,7 @@ SELECT sent.campaign IS NOT NULL, ledger, in_database, campaigns.campaign, begun
     in_database AND begun < (SELECT since FROM named_with_ports), sketch, coalesce(keys, x'')
 FROM campaigns LEFT JOIN sketched_keys USING ({PLACE}) LEFT JOIN sent USING ({PLACE})
 """  # noqa: S608 - names of our own
-_HERE: Final = f"{_ALL} WHERE directory = ? AND address = ?"
+_HERE: Final = f"{_ALL} WHERE (directory = ? OR directory GLOB '/proc/*/fd') AND address = ?"
 _SAME: Final = f"{_HERE} AND ledger = ? AND in_database = ? AND campaign = ?"
 _IN_FILES: Final = "SELECT DISTINCT ledger FROM campaigns WHERE NOT in_database"
 _MOVE_TO_DATABASE: Final = tuple(
