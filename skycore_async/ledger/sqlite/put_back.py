@@ -44,7 +44,8 @@ class LastTurn:
         self._kept = 0  # the last turn on the disk
         self._next = 0  # the last turn once the transaction is committed
         self._refusal: LedgerError | None = None
-        self.opted: str | None = None  # the number whose entry was written last, if it is new
+        self.opted: str | None = None  # whose entry the transaction has changed last
+        self._unread: str | None = None  # whose entry is the last on the disk, if it is not known
         self._entry: Any = None  # the last entry on the disk, None for none
         self._version = -1  # another one once other programs have written to the file
 
@@ -58,13 +59,14 @@ class LastTurn:
 
         Raises PutBackError if the last entry of who opted out is not in the file any more.
         """
-        self._next = self._kept
+        self._next, self.opted = self._kept, None  # the last transaction may be rolled back
         if self._refusal is None:
             (version,) = self._execute("PRAGMA data_version").fetchone()
             if version != self._version:
-                self._version, last = version, self._entry
+                last = self._entry
                 if last and self._execute(_ENTRY, last[:1]).fetchone() != last:
                     raise PutBackError
+                self._version = version  # only now: after an error it is looked for again
             return group
         others = []
         for pending in group:
@@ -87,9 +89,11 @@ class LastTurn:
         """Remember the last turn of the transaction, once that is on the disk, and its entry."""
         self._kept = self._next
         if self.opted is not None:
+            self._unread, self._entry = self.opted, None
+        if self._unread is not None:
             with suppress(sqlite3.Error):  # it is read after the next transaction
-                self._entry = self._execute(_ENTRY, (self.opted,)).fetchone()
-                self.opted = None
+                self._entry = self._execute(_ENTRY, (self._unread,)).fetchone()
+                self._unread = None
 
     def refuse_begins(self, name: str) -> None:
         """Refuse to begin messages in the ledger `name` from now on, and log why."""

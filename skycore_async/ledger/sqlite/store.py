@@ -80,8 +80,17 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
 
     # Who opted out.
 
-    def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
-        super()._write_opt_outs(otherwise, opt_outs)
+    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Insert the entries of numbers that have none."""
+        known = self.opt_outs([each.number for each in opt_outs])
+        self._write_changes("IGNORE", [each for each in opt_outs if each.number not in known])
+
+    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Replace the entries of these numbers."""
+        self._write_changes("REPLACE", opt_outs)
+
+    def _write_changes(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
+        self._write_opt_outs(otherwise, opt_outs)
         for last in opt_outs[-1:]:
             self.last_turn.opted = last.number
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -17,6 +18,7 @@ import pytest
 
 from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
+from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.model import MessageState
 from skycore_async.ledger.sqlite import outside_changes
 from skycore_async.ledger.sqlite.open_file import connect
@@ -318,9 +320,85 @@ async def test_other_changes_by_another_program_do_not_stop_sending(path: Path) 
     async with SQLiteLedger(path) as ledger:
         await ledger.opt_out("15557654321")
         await one(ledger, "a")
-        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
-            shell.execute("CREATE TABLE of_another_program (a)")
+        changed_by_others(path)
         await one(ledger, "b")
+
+
+class Failing:
+    """Makes the connections of a ledger fail with an I/O error at the next such statements."""
+
+    def __init__(self) -> None:
+        self.at: list[str] = []  # beginnings of statements, each of which fails once
+
+    def __call__(self, path: str) -> Any:
+        inner = connect(path)
+
+        def execute(statement: str, values: Any = (), /) -> Any:
+            if self.at and statement.startswith(self.at[0]):
+                del self.at[0]
+                raise sqlite3.OperationalError("disk I/O error")
+            return inner.execute(statement, values)
+
+        return SimpleNamespace(execute=execute, close=inner.close)
+
+
+THE_ENTRY = "SELECT number, out, at, stamped FROM opt_outs WHERE number = ?"
+
+
+def changed_by_others(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("CREATE TABLE of_another_program (a)")
+
+
+async def test_an_opt_out_that_could_not_be_read_back_is_not_taken_for_forgotten(
+    path: Path,
+) -> None:
+    """Another program writes after the disk failed for a moment: nothing was put back."""
+    failing = Failing()
+    async with SQLiteLedger(path, connect=failing) as ledger:
+        await ledger.opt_out(TO)
+        failing.at.append(THE_ENTRY)
+        await ledger.opt_in(TO)
+        assert not failing.at
+        changed_by_others(path)
+        await ledger.begin(intent("a"))
+
+
+@pytest.mark.parametrize("failed", ["the look", "another opt-out"])
+async def test_a_disk_that_fails_for_a_moment_hides_no_forgotten_opt_out(
+    path: Path, failed: str
+) -> None:
+    """Neither a look for the last opt-out that failed, nor a later one that was rolled back."""
+    failing = Failing()
+    async with SQLiteLedger(path, connect=failing) as ledger:
+        await one(ledger, "a")
+        written_anew(path)
+        await ledger.opt_out("15557654321")
+        if failed == "another opt-out":
+            failing.at += ["COMMIT", "COMMIT"]  # a command is tried again alone
+            with pytest.raises(LedgerError, match="disk I/O error"):
+                await ledger.opt_out("15550000001")
+            failing.at.clear()
+            await ledger.record(notice())  # committed after the one that was rolled back
+        put_back(path)
+        if failed == "the look":
+            failing.at.append(THE_ENTRY)  # the command is tried again alone
+        with pytest.raises(LedgerError, match=FORGOTTEN):
+            await ledger.begin(intent("c", to="15557654321"))
+
+
+async def test_an_entry_that_changes_nothing_is_not_the_last_opt_out(path: Path) -> None:
+    """The backup has what was told again, as a shared list does, but not who said STOP since."""
+    async with SQLiteLedger(path) as ledger:
+        await ledger.opt_out("15559876543")
+        told = [each async for each in ledger.opt_outs()]
+        await one(ledger, "a")
+        written_anew(path)
+        await ledger.opt_out("15557654321")
+        await ledger.run(TellOptOuts(entries=tuple(told)))
+        put_back(path)
+        with pytest.raises(LedgerError, match=FORGOTTEN):
+            await ledger.begin(intent("b", to="15557654321"))
 
 
 async def test_a_failed_commit_is_not_taken_for_a_restore(path: Path) -> None:
