@@ -60,6 +60,9 @@ MEASURED_ON_TRIO = (
     "tests/network/test_fault_matrix.py",
 )
 
+# Where a slow test tries many cases of what quick ones reach.
+MANY_CASES = "tests/unit/"
+
 # Takes the base URL, and settings of the client in place of those of the tests.
 OpenClient = Callable[..., AbstractAsyncContextManager[SkycoreClient]]
 
@@ -172,7 +175,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         names = getattr(item, "fixturenames", ())
         is_again = "trio" in str(chosen(item, "anyio_backend"))
-        if is_again and not item.nodeid.startswith(MEASURED_ON_TRIO):
+        is_slow = item.get_closest_marker("slow") and item.nodeid.startswith(MANY_CASES)
+        if is_slow or (is_again and not item.nodeid.startswith(MEASURED_ON_TRIO)):
             item.add_marker(pytest.mark.unmeasured)
         if is_again or "postgres_server" in names or chosen(item, "ledger") == "postgres":
             item.add_marker(pytest.mark.slow)
