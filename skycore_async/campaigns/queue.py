@@ -50,6 +50,7 @@ from ..postgres.connection import (
     IS_READ_ONLY,
     Database,
     check_writable,
+    cleaned,
     describe_error,
     refusal,
 )
@@ -198,10 +199,15 @@ class Procrastinate:
 
     async def _connect_once(self) -> None:
         """Connect as the pool does, and raise what it does not tell if that fails."""
-        async with self._guarded():
-            connect = psycopg.AsyncConnection.connect
-            async with await connect(self._database.conninfo, autocommit=True) as connection:
+        try:
+            connect = psycopg.AsyncConnection.connect(self._database.conninfo, autocommit=True)
+            async with await connect as connection:
                 await _configure(connection)
+                return
+        except psycopg.Error as error:
+            failure = cleaned(error)  # of its frames, which hold the password
+        async with self._guarded():
+            raise failure
 
     async def __aexit__(self, *_error: object) -> None:
         with suppress(LedgerError, ConfigurationError):
