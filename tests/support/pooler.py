@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -47,9 +47,16 @@ class ServerSession:
         self._socket.connect(f"{host}/.s.PGSQL.5432")
         self.stream = self._socket.makefile("rb")
         self.send = self._socket.sendall
+        self.parameters = b""
+        try:
+            self._start(user, database)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, user: str, database: str) -> None:
         words = f"user\0{user}\0database\0{database}\0\0".encode()
         self.send(struct.pack("!ii", len(words) + 8, PROTOCOL) + words)
-        self.parameters = b""
         while True:
             kind, whole = message(self.stream)
             if kind == b"S":
@@ -84,6 +91,7 @@ class Pool:
         self._parameters = b""
         self._room = threading.Semaphore(size)
         self._free: list[ServerSession] = []
+        self._is_closed = False
 
     def take(self) -> ServerSession | None:
         """Return a free session, the last used first; None if none is free in time."""
@@ -102,6 +110,8 @@ class Pool:
         """Give a session back."""
         self._free.append(session)
         self._room.release()
+        if self._is_closed:  # by the test, while this client's thread was still at work
+            self.close()
 
     def drop(self, session: ServerSession) -> None:
         """End a session whose client left in the middle of something."""
@@ -109,8 +119,11 @@ class Pool:
         self._room.release()
 
     def close(self) -> None:
-        while self._free:
-            self._free.pop().close()
+        """End the sessions that are free, and those that are given back from now on."""
+        self._is_closed = True
+        with suppress(IndexError):
+            while True:
+                self._free.pop().close()
 
 
 class Client(socketserver.StreamRequestHandler):
