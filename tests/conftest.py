@@ -61,7 +61,11 @@ MEASURED_ON_TRIO = (
 )
 
 # Where a slow test tries many cases of what quick ones reach.
-MANY_CASES = "tests/unit/"
+MANY_CASES = (
+    "tests/unit/ledger/test_report_matching.py",
+    "tests/unit/limits/",
+    "tests/unit/protocol/",
+)
 
 # Takes the base URL, and settings of the client in place of those of the tests.
 OpenClient = Callable[..., AbstractAsyncContextManager[SkycoreClient]]

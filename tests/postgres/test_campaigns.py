@@ -191,7 +191,7 @@ def test_other_tags_are_no_other_content(connection: Connection, other: Connecti
 
     new = load(connection, "promo", [*given[:2], *tagged("spring")[2:]])
     assert new == loaded(mended=1, known=3)
-    assert load(connection, "promo", given_slowly()) == loaded(known=4)
+    assert load(connection, "promo", given_slowly(), size=2) == loaded(known=4)
     rows = connection.execute("SELECT unnest(messages) FROM skycore.chunks ORDER BY id").fetchall()
     assert ["spring" in row for (row,) in rows] == [True, False, True, True]
     states = connection.execute("SELECT state FROM skycore.messages WHERE key = 'promo:1'")

@@ -365,6 +365,17 @@ async def test_a_queue_that_gets_no_connection_says_why(
 
 
 @pytest.mark.anyio
+async def test_a_queue_whose_pool_alone_fails_says_what_the_pool_did(
+    queued: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue whose pool gets no connection where another one succeeds says what the pool did."""
+    monkeypatch.setattr(PsycopgConnector, "open_async", open_in_vain)
+    with pytest.raises(QueueError, match="initialization incomplete"):
+        async with Procrastinate(queued):
+            pass
+
+
+@pytest.mark.anyio
 async def test_a_queue_asks_a_pooler_without_sessions_no_longer_than_others(
     queued: Database, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

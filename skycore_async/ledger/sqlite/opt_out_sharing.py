@@ -144,12 +144,13 @@ class _Sharing:
         self, following: anyio.CancelScope, watching: ExitStack, sleep: Sleep
     ) -> None:
         """Pass changes on both ways, until `following` is cancelled."""
+        looks = itertools.count(1)
         with following:
-            for looks in itertools.count(1):
+            while True:
                 await sleep(LOOK_EVERY)
                 tells = self._rests == 0
                 self._rests -= not tells
-                await self.look(watching, tells=tells, elsewhere=looks % _ELSEWHERE == 0)
+                await self.look(watching, tells=tells, elsewhere=next(looks) % _ELSEWHERE == 0)
 
     async def look(
         self, watching: ExitStack, *, tells: bool = True, elsewhere: bool = False

@@ -33,17 +33,9 @@ class SQLiteOptOuts(SQLiteReader):
             self._has_names_within_country = found is not None
         return self._has_names_within_country
 
-    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Insert the entries of numbers that have none."""
-        self._write_opt_outs("IGNORE", opt_outs)
-
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the entries of these numbers."""
         return self.opt_outs(numbers)
-
-    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Replace the entries of these numbers."""
-        self._write_opt_outs("REPLACE", opt_outs)
 
     def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
         if any(may_be_within_country(each.number) for each in opt_outs):

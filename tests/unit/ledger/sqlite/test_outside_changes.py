@@ -20,7 +20,7 @@ from skycore_async import SQLiteLedger
 from skycore_async.errors import LedgerError
 from skycore_async.ledger.commands import TellOptOuts
 from skycore_async.ledger.model import MessageState
-from skycore_async.ledger.sqlite import outside_changes
+from skycore_async.ledger.sqlite import outside_changes, write_ahead_log
 from skycore_async.ledger.sqlite.open_file import connect
 from skycore_async.ledger.sqlite.outside_changes import OutsideChanges
 from skycore_async.ledger.sqlite.write_ahead_log import WriteAheadLog, write_durably
@@ -478,6 +478,23 @@ async def test_a_read_error_after_a_begin_is_raised_and_the_begin_can_be_repeate
                 await ledger.begin(intent("a"))
         failing.clear()
         assert await ledger.begin(intent("a")) is None
+
+
+async def test_a_read_error_after_a_commit_is_raised_and_the_begin_can_be_repeated(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A begin after which the log cannot be read raises LedgerError, and can be repeated later."""
+
+    def fail(*_: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with SQLiteLedger(path) as ledger:
+        await ledger.begin(intent("a"))
+        with monkeypatch.context() as failing_disk:
+            failing_disk.setattr(write_ahead_log, "read", fail)
+            with pytest.raises(LedgerError, match=r"could not be read: .*Input/output error"):
+                await ledger.begin(intent("b"))
+        assert await ledger.begin(intent("b")) is None
 
 
 async def test_a_failed_read_is_repeated_on_the_writing_connection(
