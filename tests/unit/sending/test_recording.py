@@ -340,6 +340,40 @@ async def test_resend_in_doubt_does_not_cover_a_doubt_read_after_the_first_outco
     assert transport.sent == [TO] * (1 + words)
 
 
+class SlowToFind(MemoryLedger):
+    """A ledger that finds the message of `KEYED` only once another one has an outcome."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_ended = anyio.Event()
+
+    async def lookup(self, intent: SendIntent, **word: bool) -> Submission | None:
+        if intent.key == KEYED["key"]:
+            await self.has_ended.wait()
+        return await super().lookup(intent, **word)
+
+    async def finish(self, key: str, submission: Submission) -> None:
+        await super().finish(key, submission)
+        if key != KEYED["key"]:
+            self.has_ended.set()
+
+
+async def test_resend_in_doubt_covers_a_doubt_that_is_looked_up_while_another_message_ends() -> (
+    None
+):
+    """The outcome of another message takes no permission back that a caller gave for a doubt."""
+    transport = StubTransport(lambda to: OutcomeUnknown("no answer") if to == TO else accepted(to))
+    async with SlowToFind() as slow, recording(transport, slow) as (client, _):
+        slow.has_ended.set()
+        await failures(client)
+        slow.has_ended = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(resend, client)
+            await anyio.wait_all_tasks_blocked()
+            await client.send_sms(to="15557654321", text="Hello", key="another")
+    assert transport.sent == [TO, "15557654321", TO]
+
+
 class SlowToWrite(MemoryLedger):
     """A ledger that is slow to record an outcome, and delays lookups until then."""
 
