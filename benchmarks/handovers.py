@@ -140,7 +140,7 @@ RUNS: Final[tuple[tuple[str, Run, int], ...]] = (
     # what is measured, how, and how many calls it may take
     ("own calls: send_sms", functools.partial(_send, is_recorded=False), 76),
     ("own calls: send_sms, SQLiteLedger", functools.partial(_send, is_recorded=True), 191),
-    ("own calls: a postback, SQLiteLedger", _receive, 105),
+    ("own calls: a postback, SQLiteLedger", _receive, 106),
     ("own calls: a row of skycore bulk", send_rows, 207),
 )
 
