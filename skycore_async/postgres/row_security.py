@@ -52,7 +52,7 @@ def check_visible(
     raise LedgerError(
         f"the table {table} has row level security, which may hide from the user {user} who said"
         f" STOP and what was sent: ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, or have a"
-        f" superuser give this user BYPASSRLS"
+        " superuser give this user BYPASSRLS"
     )
 
 

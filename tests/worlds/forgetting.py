@@ -40,9 +40,8 @@ class Forgetting:
         self._submitted: list[tuple[str, int]] = []  # names, and the number of the first call
         self._accepted: list[str] = []  # names
         self._last_opened = 0, 0  # calls and submissions before a backup was opened
-        self._put_back_at: int | None = (
-            None  # so many calls were made before, if the ledger is open
-        )
+        # So many calls were made before a backup was put back, if the ledger is still open.
+        self._put_back_at: int | None = None
 
     def submitted(self, name: str, first: int) -> bool:
         """Note that a message is submitted, of which `first` is the number of the first call.

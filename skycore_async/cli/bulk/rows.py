@@ -158,6 +158,7 @@ class RowReader:
         self._template = self._made_template()
         self._needed = self._template.columns
         self._own_text = self._needed[0] if options.text is None else None
+        self._given = tuple(at for at in (self._key, self._from) if at is not None)
         self._check_names()
         self._numbers = FirstLines()
         self._keys = FirstLines()
@@ -241,9 +242,7 @@ class RowReader:
             return RejectionKind.INCOMPLETE, f"no value for {self._named(lacking, values)}"
         if self._own_text is not None and (why := unfilled(values[self._own_text], self._header)):
             return RejectionKind.INCOMPLETE, why
-        if failed := [
-            at for at in (self._key, self._from) if at is not None and is_failed(values[at])
-        ]:
+        if failed := [at for at in self._given if is_failed(values[at])]:
             return RejectionKind.INVALID, f"no value for {self._named(failed, values)}"
         if before.startswith(ALREADY_SENT):
             return RejectionKind.DUPLICATE, before

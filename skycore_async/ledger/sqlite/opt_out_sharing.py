@@ -149,7 +149,7 @@ class _Sharing:
             while True:
                 await sleep(LOOK_EVERY)
                 tells = self._rests == 0
-                self._rests -= not tells
+                self._rests = max(0, self._rests - 1)
                 await self.look(watching, tells=tells, elsewhere=next(looks) % _ELSEWHERE == 0)
 
     async def look(

@@ -15,6 +15,7 @@ from ...protocol.numbers import may_be_within_country
 from ..columns import OPT_OUT
 from ..opt_outs import OptOut
 from . import statements
+from .put_back import LastTurn
 from .reader import SQLiteReader
 from .rows import Connection
 
@@ -25,6 +26,7 @@ class SQLiteOptOuts(SQLiteReader):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._has_names_within_country: bool | None = None  # None for not known
+        self.last_turn = LastTurn(self._execute)
 
     def has_names_within_country(self) -> bool:
         """Return whether any entry may be of a number without its country code."""
@@ -33,9 +35,18 @@ class SQLiteOptOuts(SQLiteReader):
             self._has_names_within_country = found is not None
         return self._has_names_within_country
 
+    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Insert the entries of numbers that have none."""
+        known = self.opt_outs([each.number for each in opt_outs])
+        self._write_opt_outs("IGNORE", [each for each in opt_outs if each.number not in known])
+
     def opt_outs_to_change(self, numbers: Collection[str]) -> dict[str, OptOut]:
         """Return the entries of these numbers."""
         return self.opt_outs(numbers)
+
+    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
+        """Replace the entries of these numbers."""
+        self._write_opt_outs("REPLACE", opt_outs)
 
     def _write_opt_outs(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
         if any(may_be_within_country(each.number) for each in opt_outs):
@@ -44,3 +55,5 @@ class SQLiteOptOuts(SQLiteReader):
             f"INSERT OR {otherwise} INTO opt_outs ({OPT_OUT.listed}) {statements.ROWS}",
             list(map(OPT_OUT.row, opt_outs)),
         )
+        for last in opt_outs[-1:]:
+            self.last_turn.opted = last.number

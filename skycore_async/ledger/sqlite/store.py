@@ -28,14 +28,12 @@ from ..model import (
     StoredNotification,
     Summary,
 )
-from ..opt_outs import OptOut
 from ..report_values import AttemptDecision, ReportRequest
 from ..settlement import Progress, UnmatchedSubmission, unmatched_in
 from ..store import Finished
 from . import statements
 from .opt_outs import SQLiteOptOuts
 from .pruning import SQLitePruning
-from .put_back import LastTurn
 from .reader import MESSAGE
 from .rows import MOST, Connection
 
@@ -57,7 +55,6 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._counts: Counter[CountedKind] = Counter()  # what the transaction has changed
-        self.last_turn = LastTurn(self._execute)
 
     # Counts.
 
@@ -77,22 +74,6 @@ class SQLiteStore(SQLiteOptOuts, SQLitePruning):
         """Return the summary, including counts that were not written yet."""
         self.write_counts()
         return super().summary()
-
-    # Who opted out.
-
-    def insert_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Insert the entries of numbers that have none."""
-        known = self.opt_outs([each.number for each in opt_outs])
-        self._write_changes("IGNORE", [each for each in opt_outs if each.number not in known])
-
-    def update_opt_outs(self, opt_outs: Sequence[OptOut]) -> None:
-        """Replace the entries of these numbers."""
-        self._write_changes("REPLACE", opt_outs)
-
-    def _write_changes(self, otherwise: str, opt_outs: Sequence[OptOut]) -> None:
-        self._write_opt_outs(otherwise, opt_outs)
-        for last in opt_outs[-1:]:
-            self.last_turn.opted = last.number
 
     # Messages.
 

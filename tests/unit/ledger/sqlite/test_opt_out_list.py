@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -220,6 +221,19 @@ STOP = (
 )
 
 
+@asynccontextmanager
+async def compared_slowly(
+    ledger: BaseLedger, shared: OptOutList, passing: PassingTime
+) -> AsyncIterator[ManualSleep]:
+    """Share a ledger's opt-outs, where the comparison that found Ann's took two seconds."""
+    ours = ManualSleep()
+    async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
+        passing.step = 2.0
+        await ledger.opt_out(ANN)
+        await ours.look()
+        yield ours
+
+
 @pytest.mark.anyio
 @pytest.mark.usefixtures("passing")
 class TestSharing:
@@ -229,11 +243,7 @@ class TestSharing:
         self, ledger: BaseLedger, shared: OptOutList, passing: PassingTime
     ) -> None:
         """A STOP on the list reaches a ledger at the next look, even after a slow comparison."""
-        ours = ManualSleep()
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
-            passing.step = 2.0
-            await ledger.opt_out(ANN)
-            await ours.look()
+        async with compared_slowly(ledger, shared, passing) as ours:
             assert on(shared) == [ANN]
             shared.tell([entry(BO)])
             await ours.look()
@@ -244,11 +254,7 @@ class TestSharing:
         self, ledger: BaseLedger, shared: OptOutList, passing: PassingTime
     ) -> None:
         """A ledger that takes long to compare is compared again after ten times as long."""
-        ours = ManualSleep()
-        async with sharing_opt_outs(ledger, shared, name="a", sleep=ours):
-            passing.step = 2.0
-            await ledger.opt_out(ANN)
-            await ours.look()
+        async with compared_slowly(ledger, shared, passing) as ours:
             await ledger.opt_out(BO)
             for _ in range(20):
                 await ours.look()

@@ -194,37 +194,40 @@ def test_without_a_directory_it_is_where_programs_keep_their_data(
     assert path == platformdirs.user_data_path("skycore", appauthor=False) / "opt-outs.db"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
-def test_the_directory_is_the_same_whether_a_shell_has_another_for_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cron may not have XDG_DATA_HOME, and a STOP that a shell heard counts for it, too."""
+@pytest.fixture
+def usual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the list is of a user who names no directory for it."""
     monkeypatch.delenv(ENVIRONMENT)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    usual = user_file("opt-outs.db")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return user_file("opt-outs.db")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
+def test_the_directory_is_the_same_whether_a_shell_has_another_for_data(
+    tmp_path: Path, usual: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cron may not have XDG_DATA_HOME, and a STOP that a shell heard counts for it, too."""
     monkeypatch.setenv("XDG_DATA_HOME", f"{tmp_path / 'data'}/")
     assert user_file("opt-outs.db") == usual
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
 def test_a_list_that_an_earlier_version_kept_for_one_shell_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, usual: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its STOPs are not forgotten: who has it says where it is to be, and loses neither of two."""
-    monkeypatch.delenv(ENVIRONMENT)
-    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    earlier, usual = tmp_path / "data" / "skycore", user_file("opt-outs.db").parent
+    earlier = tmp_path / "data" / "skycore"
     earlier.mkdir(parents=True)
     (earlier / "opt-outs.db").touch()
     with pytest.raises(
         ConfigurationError,
-        match=f"opt-outs.db is where .* move what is in {earlier} to {usual}, or",
+        match=f"opt-outs.db is where .* move what is in {earlier} to {usual.parent}, or",
     ):
         share_opt_outs(MemoryLedger())
-    usual.mkdir(parents=True)
-    (usual / "opt-outs.db").touch()
+    usual.parent.mkdir(parents=True)
+    usual.touch()
     with pytest.raises(ConfigurationError, match="Bring what is in both into one") as raised:
         share_opt_outs(MemoryLedger())
     assert "move what" not in str(raised.value)
@@ -232,13 +235,9 @@ def test_a_list_that_an_earlier_version_kept_for_one_shell_is_told(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there it counts nowhere")
 def test_one_directory_under_two_names_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, usual: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who names the usual directory by a link goes on: there is one list, and nothing to move."""
-    monkeypatch.delenv(ENVIRONMENT)
-    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    usual = user_file("opt-outs.db")
     usual.parent.mkdir(parents=True)
     usual.touch()
     (tmp_path / "link").symlink_to(usual.parent.parent)
